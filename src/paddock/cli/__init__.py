@@ -1,0 +1,45 @@
+"""The command line, one file a command. All but `serve` and the two that start processes speak HTTP to a server."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from paddock import __version__
+
+COMMANDS = {
+    "serve": "paddock.cli.serve:serve",
+    "quickstart": "paddock.cli.quickstart:quickstart",
+    "datasets": "paddock.cli.datasets:datasets",
+    "models": "paddock.cli.models:models",
+    "benchmarks": "paddock.cli.benchmarks:benchmarks",
+    "eval": "paddock.cli.eval:eval_",
+    "train": "paddock.cli.train:train",
+    "rerank": "paddock.cli.rerank:rerank",
+    "jobs": "paddock.cli.jobs:jobs",
+    "run-job": "paddock.cli.processes:run_job",
+    "run-engine": "paddock.cli.processes:run_engine",
+}
+"""Each command and where it stands; it is imported when it is called, so that `serve` pays for itself alone."""
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, _, name = place.partition(":")
+        command: Any = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="paddock")
+def main() -> None:
+    """Paddock trains, judges and ranks models, behind the Llama Stack experimental APIs."""

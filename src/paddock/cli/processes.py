@@ -1,0 +1,28 @@
+"""The two commands that the server starts its children with. Nobody types them; they want their settings on stdin."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from paddock.jobs import local
+
+
+@click.command("run-job", hidden=True)
+@click.argument("job_id")
+@click.option("--attempt", type=int, required=True)
+def run_job(job_id: str, attempt: int) -> None:
+    """Do one attempt at a job (started by the worker)."""
+    from paddock import runners
+
+    sys.exit(runners.run_job(local.read_settings(), job_id, attempt))
+
+
+@click.command("run-engine", hidden=True)
+@click.option("--socket", "socket_descriptor", type=int, required=True)
+def run_engine(socket_descriptor: int) -> None:
+    """Serve local models on a listening socket (started by the server)."""
+    from paddock.inference import engine_process
+
+    engine_process.run(local.read_settings(), socket_descriptor)

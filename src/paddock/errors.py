@@ -1,0 +1,106 @@
+"""What can go wrong, each with its HTTP status. `server/answers.py` maps them to the contract's `Error`, once.
+
+The message is written for the person who reads the answer: it names the field and the mend, never a path of the
+server, an address inside its network, or a traceback.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One thing wrong in a request: a JSON pointer into the body (or the parameter's name) and what is wrong there."""
+
+    pointer: str
+    message: str
+
+
+class PaddockError(Exception):
+    """Something that the server did not do, and why."""
+
+    status = 500
+    title = "Internal Server Error"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class InvalidRequestError(PaddockError):
+    """The client can mend this: a field is missing, of the wrong kind, or names something unknown."""
+
+    status = 400
+    title = "Bad Request"
+
+    def __init__(self, detail: str, *, pointer: str | None = None, errors: tuple[FieldError, ...] = ()) -> None:
+        super().__init__(detail)
+        self.errors = errors or ((FieldError(pointer, detail),) if pointer is not None else ())
+
+
+class ForbiddenError(PaddockError):
+    """The caller may not do this."""
+
+    status = 403
+    title = "Forbidden"
+
+
+class NotFoundError(PaddockError):
+    """An id in the path or the query that nothing bears."""
+
+    status = 404
+    title = "Not Found"
+
+
+class ConflictError(PaddockError):
+    """The request is right, the state of things is not: repeating it unchanged will not help."""
+
+    status = 409
+    title = "Conflict"
+
+
+class BodyTooLargeError(PaddockError):
+    """The body is over `max_body_bytes`."""
+
+    status = 413
+    title = "Content Too Large"
+
+
+class TooManyRequestsError(PaddockError):
+    """More than the server takes on at once; try again after `retry_after_seconds`."""
+
+    status = 429
+    title = "Too Many Requests"
+
+    def __init__(self, detail: str, *, retry_after_seconds: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class BackendError(PaddockError):
+    """A model server, or the engine process, is down or answered nonsense."""
+
+    status = 502
+    title = "Bad Gateway"
+
+
+class BackendTimeoutError(PaddockError):
+    """A model server did not answer in time."""
+
+    status = 504
+    title = "Gateway Timeout"
+
+
+class NoSpaceError(PaddockError):
+    """The disk is full; nothing was stored."""
+
+    status = 507
+    title = "Insufficient Storage"
+
+
+class LostLeaseError(PaddockError):
+    """This attempt at a job is no longer the job's own: it was cancelled, or given to a successor. Stop, write nothing."""
+
+    status = 409
+    title = "Conflict"

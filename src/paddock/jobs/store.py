@@ -1,0 +1,299 @@
+"""Jobs in the database: submitting, finding, listing, and what a running job says of itself.
+
+Changes of status stand in `states`. Every write of a running job goes through a fenced transaction (`progress`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from paddock import wire
+from paddock.errors import ConflictError, NotFoundError
+from paddock.jobs import states
+from paddock.jobs.states import JobStatus
+from paddock.storage.database import Database
+from paddock.storage.tables import job_datasets, job_events, job_metrics, jobs
+
+
+@dataclass(frozen=True)
+class DatasetVersion:
+    """The rows that a job reads: those below `num_rows` of one generation of a dataset."""
+
+    dataset_id: str
+    generation: int
+    num_rows: int
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job to be submitted. `request` is what the client sent, as parsed; `kind` names its runner."""
+
+    job_id: str
+    kind: str
+    request: dict[str, Any]
+    benchmark_id: str | None = None
+    reads: tuple[DatasetVersion, ...] = ()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the database has it. Times are seconds since 1970, UTC."""
+
+    job_id: str
+    kind: str
+    benchmark_id: str | None
+    request: dict[str, Any]
+    status: JobStatus
+    attempt: int
+    num_lost: int
+    progress_done: int
+    progress_total: int | None
+    progress_unit: str | None
+    resources: dict[str, Any] | None
+    error: str | None
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    number: int
+    reads: tuple[DatasetVersion, ...] = field(default=())
+
+    @property
+    def progress(self) -> dict[str, Any] | None:
+        """`{done, total, unit}`, or None as long as the job has said nothing."""
+        if self.progress_unit is None:
+            return None
+        return {"done": self.progress_done, "total": self.progress_total, "unit": self.progress_unit}
+
+    def reads_dataset(self, dataset_id: str) -> DatasetVersion:
+        """The pinned version of a dataset that this job was submitted with."""
+        return next(version for version in self.reads if version.dataset_id == dataset_id)
+
+
+class JobStore:
+    """All jobs of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def submit(self, new: NewJob, connection: sa.Connection | None = None) -> Job:
+        """Take a job on; it is durable when this returns (or when the given transaction commits).
+
+        The same request under the same id answers the job that there is; another one raises `ConflictError`."""
+        if connection is None:
+            with self.database.write() as own:
+                return self.submit(new, own)
+        existing = self.find(new.job_id, connection)
+        if existing is not None:
+            same = (existing.kind, existing.benchmark_id, existing.request) == (
+                new.kind,
+                new.benchmark_id,
+                wire.from_json(wire.to_json(new.request)),
+            )
+            if not same:
+                raise ConflictError(f"There is a job {new.job_id} with another request. Choose a new job id.")
+            return existing
+        now = self.database.now()
+        connection.execute(
+            sa.insert(jobs).values(
+                job_id=new.job_id,
+                kind=new.kind,
+                benchmark_id=new.benchmark_id,
+                request_json=wire.to_json(new.request),
+                status="scheduled",
+                attempt=0,
+                num_lost=0,
+                progress_done=0,
+                created_at=now,
+            )
+        )
+        for version in new.reads:
+            connection.execute(
+                sa.insert(job_datasets).values(
+                    job_id=new.job_id,
+                    dataset_id=version.dataset_id,
+                    generation=version.generation,
+                    num_rows=version.num_rows,
+                )
+            )
+        states.record_submission(connection, now, new.job_id)
+        job = self.find(new.job_id, connection)
+        assert job is not None
+        return job
+
+    def find(self, job_id: str, connection: sa.Connection | None = None) -> Job | None:
+        """The job of this id, or None."""
+        if connection is None:
+            with self.database.read() as own:
+                return self.find(job_id, own)
+        row = connection.execute(sa.select(jobs).where(jobs.c.job_id == job_id)).one_or_none()
+        if row is None:
+            return None
+        reads = connection.execute(sa.select(job_datasets).where(job_datasets.c.job_id == job_id)).all()
+        return _job(row, reads)
+
+    def get(self, job_id: str, *, kinds: Sequence[str] | None = None, benchmark_id: str | None = None) -> Job:
+        """The job of this id, kind and benchmark. Raises `NotFoundError`."""
+        job = self.find(job_id)
+        if (
+            job is None
+            or (kinds is not None and job.kind not in kinds)
+            or (benchmark_id is not None and job.benchmark_id != benchmark_id)
+        ):
+            raise NotFoundError(f"There is no such job: {job_id}")
+        return job
+
+    def list(
+        self,
+        *,
+        kinds: Sequence[str] | None = None,
+        status: JobStatus | None = None,
+        before: int | None = None,
+        limit: int | None = None,
+    ) -> list[Job]:
+        """Jobs, the newest first; `before` is the `number` of the last one of the page before. Without dataset pins."""
+        query = sa.select(jobs).order_by(jobs.c.number.desc())
+        if kinds is not None:
+            query = query.where(jobs.c.kind.in_(kinds))
+        if status is not None:
+            query = query.where(jobs.c.status == status.value)
+        if before is not None:
+            query = query.where(jobs.c.number < before)
+        if limit is not None:
+            query = query.limit(limit)
+        with self.database.read() as connection:
+            return [_job(row, ()) for row in connection.execute(query)]
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a scheduled or running job; again is fine. Raises `ConflictError` if it completed or failed."""
+        with self.database.write() as connection:
+            states.cancel(connection, self.database.now(), job_id)
+            job = self.find(job_id, connection)
+        if job is None:
+            raise NotFoundError(f"There is no such job: {job_id}")
+        if job.status is not JobStatus.CANCELLED:
+            raise ConflictError(f"The job {job_id} is {job.status.value}: there is nothing left to cancel.")
+        return job
+
+    def claim(self, *, worker_id: str, lease_seconds: float) -> Job | None:
+        """Start the oldest scheduled job for a worker, or None if none waits."""
+        with self.database.write() as connection:
+            job_id = states.claim(
+                connection,
+                self.database.now(),
+                worker_id=worker_id,
+                lease_seconds=lease_seconds,
+                skip_locked=not self.database.is_sqlite,
+            )
+            return None if job_id is None else self.find(job_id, connection)
+
+    def lost(self, *, live_worker_id: str, alone: bool) -> Sequence[tuple[str, int]]:
+        """Running jobs (id, attempt) whose worker is gone: the lease ran out, or, where this worker is `alone` on the
+        database, whoever else holds one."""
+        query = sa.select(jobs.c.job_id, jobs.c.attempt).where(
+            jobs.c.status == "in_progress", jobs.c.worker_id != live_worker_id
+        )
+        if not alone:
+            query = query.where(jobs.c.lease_expires_at < self.database.now())
+        with self.database.read() as connection:
+            return [(row.job_id, row.attempt) for row in connection.execute(query)]
+
+    def is_live(self, job_id: str, attempt: int) -> bool:
+        """Whether this attempt is the job's running one."""
+        with self.database.read() as connection:
+            found = connection.execute(
+                sa.select(jobs.c.number).where(
+                    jobs.c.job_id == job_id, jobs.c.attempt == attempt, jobs.c.status == "in_progress"
+                )
+            ).one_or_none()
+        return found is not None
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs there are in each status."""
+        with self.database.read() as connection:
+            rows = connection.execute(sa.select(jobs.c.status, sa.func.count()).group_by(jobs.c.status)).all()
+        return {status.value: 0 for status in JobStatus} | {status: count for status, count in rows}
+
+    def readers(self, dataset_id: str, connection: sa.Connection) -> list[str]:
+        """Unfinished jobs that read this dataset."""
+        query = (
+            sa.select(jobs.c.job_id)
+            .join(job_datasets, job_datasets.c.job_id == jobs.c.job_id)
+            .where(job_datasets.c.dataset_id == dataset_id, jobs.c.status.in_(("scheduled", "in_progress")))
+        )
+        return list(connection.execute(query).scalars())
+
+    def events(self, job_id: str, *, after: int = 0) -> list[dict[str, Any]]:
+        """What happened to a job, in order; `after` is the `event_id` of the last one known."""
+        query = (
+            sa.select(job_events)
+            .where(job_events.c.job_id == job_id, job_events.c.event_id > after)
+            .order_by(job_events.c.event_id)
+        )
+        with self.database.read() as connection:
+            return [dict(row._mapping) for row in connection.execute(query)]
+
+    def metrics(self, job_id: str, *, after: int = -1) -> list[dict[str, Any]]:
+        """The series of a job's metrics: `{step, at, …}`, in order of steps above `after`."""
+        query = (
+            sa.select(job_metrics)
+            .where(job_metrics.c.job_id == job_id, job_metrics.c.step > after)
+            .order_by(job_metrics.c.step)
+        )
+        with self.database.read() as connection:
+            rows = connection.execute(query).all()
+        return [{"step": row.step, "at": row.at, **wire.from_json(row.values_json)} for row in rows]
+
+
+def set_progress(connection: sa.Connection, job_id: str, *, done: int, total: int | None, unit: str) -> None:
+    """Store how far a job is. The caller holds the job's fence."""
+    connection.execute(
+        sa.update(jobs)
+        .where(jobs.c.job_id == job_id)
+        .values(progress_done=done, progress_total=total, progress_unit=unit)
+    )
+
+
+def set_resources(connection: sa.Connection, job_id: str, resources: dict[str, Any]) -> None:
+    """Store what a job runs on and uses. The caller holds the job's fence."""
+    connection.execute(sa.update(jobs).where(jobs.c.job_id == job_id).values(resources_json=wire.to_json(resources)))
+
+
+def add_metrics(connection: sa.Connection, job_id: str, points: dict[int, dict[str, Any]]) -> None:
+    """Store points of a job's metrics by step, over those that an earlier attempt left there. The caller holds the fence."""
+    connection.execute(
+        sa.delete(job_metrics).where(job_metrics.c.job_id == job_id, job_metrics.c.step.in_(list(points)))
+    )
+    connection.execute(
+        sa.insert(job_metrics),
+        [
+            {"job_id": job_id, "step": step, "at": time.time(), "values_json": wire.to_json(values)}
+            for step, values in points.items()
+        ],
+    )
+
+
+def _job(row: sa.Row[Any], reads: Sequence[sa.Row[Any]]) -> Job:
+    return Job(
+        job_id=row.job_id,
+        kind=row.kind,
+        benchmark_id=row.benchmark_id,
+        request=wire.from_json(row.request_json),
+        status=JobStatus(row.status),
+        attempt=row.attempt,
+        num_lost=row.num_lost,
+        progress_done=row.progress_done,
+        progress_total=row.progress_total,
+        progress_unit=row.progress_unit,
+        resources=None if row.resources_json is None else wire.from_json(row.resources_json),
+        error=row.error,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        number=row.number,
+        reads=tuple(DatasetVersion(r.dataset_id, r.generation, r.num_rows) for r in reads),
+    )

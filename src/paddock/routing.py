@@ -1,0 +1,61 @@
+"""How the slices' routes read a request: strict JSON bodies, ids in paths, and the server's resources.
+
+FastAPI parses with Python's `json`, which takes NaN and any nesting; `StrictRoute` puts `wire.check_json` before it.
+Errors, limits and the answers' shape belong to `server/`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Path, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import AfterValidator, BaseModel
+
+from paddock import wire
+from paddock.errors import PaddockError
+
+EXTENSION: dict[str, Any] = {"x-paddock-extension": True}
+"""`openapi_extra` of a route that the contract does not have."""
+
+
+class StrictRequest(Request):
+    """A request whose `json()` refuses what JSON does not know."""
+
+    async def json(self) -> Any:
+        body = await self.body()
+        try:
+            wire.check_json(body)
+        except PaddockError as error:
+            # FastAPI passes on an HTTPException unchanged and hides every other error behind one of its own.
+            raise HTTPException(error.status, detail=error) from error
+        return json.loads(body)
+
+
+class StrictRoute(APIRoute):
+    """A route that reads its body through `StrictRequest`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            return await handle(StrictRequest(request.scope, request.receive))
+
+        return strict
+
+
+def router(*tags: str) -> APIRouter:
+    """An empty router of one slice."""
+    return APIRouter(route_class=StrictRoute, tags=list(tags))
+
+
+PathId = Annotated[str, Path(), AfterValidator(wire.check_id)]
+"""A resource's id in the path; declare the route with `{name:path}`, for ids may hold slashes."""
+
+
+def raw_body(schema: type[BaseModel]) -> dict[str, Any]:
+    """`openapi_extra` of a route that parses its body itself, as `schema` describes it."""
+    reference = {"$ref": f"#/components/schemas/{schema.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}

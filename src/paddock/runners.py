@@ -1,0 +1,75 @@
+"""Job kind → the function that does it, and the frame around it in the job's own process."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Callable
+
+from paddock import wiring
+from paddock.errors import LostLeaseError, PaddockError
+from paddock.jobs import local, states
+from paddock.jobs.progress import Progress, StopRequestedError
+from paddock.settings import Settings
+from paddock.wiring import Resources
+
+log = logging.getLogger("paddock.jobs")
+
+Runner = Callable[[Progress, Resources], None]
+
+
+def _eval(progress: Progress, resources: Resources) -> None:
+    from paddock.evaluation import job
+
+    job.run(progress, resources.datasets, resources.evaluation, resources.inference)
+
+
+def _post_training(progress: Progress, resources: Resources) -> None:
+    from paddock.post_training import job
+
+    job.run(progress, resources.settings, resources.datasets, resources.checkpoints, resources.inference)
+
+
+RUNNERS: dict[str, Runner] = {"eval": _eval, "sft": _post_training, "dpo": _post_training}
+
+
+def run_job(settings: Settings, job_id: str, attempt: int) -> int:
+    """Do one attempt at a job, in this process. Returns the process's exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    resources = wiring.build(settings)
+    job = resources.jobs.get(job_id)
+    if job.attempt != attempt or job.status is not states.JobStatus.IN_PROGRESS:
+        log.info("Attempt %d of job %s is over before it began.", attempt, job_id)
+        return 0
+    progress = Progress(job, resources.jobs)
+    local.on_terminate(progress.ask_to_stop)
+    try:
+        RUNNERS[job.kind](progress, resources)
+    except StopRequestedError:
+        log.info("Stopped as asked; the work so far is kept.")
+        return local.EXIT_STOPPED
+    except LostLeaseError:
+        log.info("This attempt is over: the job was cancelled or given to another process.")
+        return 0
+    except Exception as error:
+        traceback.print_exc()
+        return _fail(progress, error)
+    try:
+        with progress.write() as connection:
+            progress.flush_metrics(connection)
+            states.complete(connection, resources.database.now(), job_id, attempt)
+    except LostLeaseError:
+        log.info("The job was cancelled just before it was done.")
+    return 0
+
+
+def _fail(progress: Progress, error: Exception) -> int:
+    reason = error.detail if isinstance(error, PaddockError) else f"{type(error).__name__}: {error}"
+    database = progress.database
+    try:
+        with database.write() as connection:
+            states.fail(connection, database.now(), progress.job.job_id, progress.job.attempt, reason)
+    except LostLeaseError:
+        log.info("The job was cancelled before its failure could be noted.")
+    return 1

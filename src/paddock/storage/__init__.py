@@ -1,0 +1,1 @@
+"""What outlives the process: the database (`database`, `tables`, `migrations`) and the data directory (`data_dir`)."""

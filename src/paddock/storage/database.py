@@ -1,0 +1,112 @@
+"""The database: SQLite in the data directory, or PostgreSQL by URL. One engine a process, two kinds of transaction.
+
+SQLite has one writer at a time: `write()` takes a lock in this process and `BEGIN IMMEDIATE` in the file, so that a
+transaction never fails half way for having read before it wrote. Every connection runs with `synchronous=FULL`: what
+was acknowledged survives a loss of power.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+
+from paddock.errors import NoSpaceError
+
+_BUSY_TIMEOUT_SECONDS = 30
+_CACHE_KIBIBYTES = 8192
+
+HEAD_REVISION = "0001"
+"""The newest migration. A test holds it to the `migrations` folder; naming it here spares each start Alembic's import."""
+
+
+class Database:
+    """Transactions on the one database of this server."""
+
+    def __init__(self, url: str, *, sqlite_file: Path | None = None) -> None:
+        """`url` is `sqlite` (then `sqlite_file` says where) or `postgresql://…`."""
+        self.is_sqlite = url == "sqlite"
+        if self.is_sqlite:
+            assert sqlite_file is not None
+            self._engine = sa.create_engine(f"sqlite:///{sqlite_file}", connect_args={"timeout": _BUSY_TIMEOUT_SECONDS})
+            event.listen(self._engine, "connect", _set_pragmas)
+            event.listen(self._engine, "begin", _begin)
+        else:
+            scheme, _, rest = url.partition("://")
+            assert scheme in ("postgresql", "postgres"), scheme
+            self._engine = sa.create_engine(f"postgresql+psycopg://{rest}", pool_pre_ping=True)
+        self._writing = threading.Lock()
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A transaction that only reads: it sees one state of the database and blocks nobody."""
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction that may write; durable once the block is left without an exception."""
+        try:
+            if not self.is_sqlite:
+                with self._engine.begin() as connection:
+                    yield connection
+                return
+            with self._writing, self._engine.connect() as connection:
+                with connection.execution_options(paddock_writes=True).begin():
+                    yield connection
+        except OperationalError as error:
+            if isinstance(error.orig, sqlite3.OperationalError) and "full" in str(error.orig):
+                raise NoSpaceError("The disk is full: nothing of this request was stored.") from error
+            raise
+
+    def now(self) -> sa.ColumnElement[float]:
+        """The database's own clock, as seconds since 1970 (UTC): leases of several machines are told by one clock."""
+        if self.is_sqlite:
+            return sa.cast((sa.func.julianday("now") - 2440587.5) * 86400.0, sa.Float)
+        return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()), sa.Float)
+
+    def migrate(self) -> None:
+        """Bring the tables to this version's shape."""
+        with self.read() as connection:
+            current = None
+            if sa.inspect(connection).has_table("alembic_version"):
+                current = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+        if current == HEAD_REVISION:
+            return
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with self.write() as connection:
+            if not self.is_sqlite:
+                # Two servers that start at once: the second waits, then finds nothing to do.
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(7231946022)"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
+    # Python's driver would open transactions by itself, and only for some statements; `_begin` does it for all.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_SECONDS * 1000}")
+    cursor.execute(f"PRAGMA cache_size=-{_CACHE_KIBIBYTES}")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("paddock_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,226 @@
+"""Every table, on one page. SQL that reads and writes them stands in the stores; invariants stand here as constraints.
+
+Times are seconds since 1970, UTC. Columns named `…_json` hold JSON text. A dataset's rows are JSON text as the client
+sent it: no value ever passes through a float or a column type.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_N_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# ---------------------------------------------------------------------------------------------------- datasets
+
+datasets = sa.Table(
+    "datasets",
+    metadata,
+    # The generation: never used again after a deletion, so (generation, length) names a version for good.
+    sa.Column("generation", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("dataset_id", sa.Text, nullable=False, unique=True),
+    sa.Column("purpose", sa.Text, nullable=False),
+    sa.Column("source_type", sa.Text, nullable=False),
+    sa.Column("uri", sa.Text),
+    sa.Column("metadata_json", sa.Text, nullable=False),
+    # SHA-256 of what the client registered: the same thing twice is fine, another one is a conflict.
+    sa.Column("registration_digest", sa.Text, nullable=False),
+    sa.Column("num_rows", sa.BigInteger, nullable=False),
+    sa.Column("num_bytes", sa.BigInteger, nullable=False),
+    # Rows that lack what the purpose needs, and the first of them.
+    sa.Column("num_incomplete_rows", sa.BigInteger, nullable=False),
+    sa.Column("first_incomplete_row", sa.BigInteger),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.CheckConstraint("source_type IN ('rows', 'uri')", name="source_type"),
+    sa.CheckConstraint("(source_type = 'uri') = (uri IS NOT NULL)", name="uri"),
+    sqlite_autoincrement=True,
+)
+
+dataset_rows = sa.Table(
+    "dataset_rows",
+    metadata,
+    sa.Column("generation", sa.Integer, sa.ForeignKey("datasets.generation", ondelete="CASCADE"), primary_key=True),
+    sa.Column("row_index", sa.BigInteger, primary_key=True),
+    sa.Column("row_json", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# ---------------------------------------------------------------------------------------------------- inference
+
+models = sa.Table(
+    "models",
+    metadata,
+    sa.Column("model_id", sa.Text, primary_key=True),
+    sa.Column("provider_id", sa.Text, nullable=False),
+    # What the provider calls it: for `local`, a hub id, a folder, or a checkpoint's folder below the checkpoint root.
+    sa.Column("provider_model_id", sa.Text, nullable=False),
+    sa.Column("model_type", sa.Text, nullable=False),
+    sa.Column("metadata_json", sa.Text, nullable=False),
+    # Set for a checkpoint: the job that made it, and for an adapter the model under it.
+    sa.Column("job_id", sa.Text),
+    sa.Column("base_model", sa.Text),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.CheckConstraint("model_type IN ('llm', 'embedding', 'rerank')", name="model_type"),
+)
+
+# ---------------------------------------------------------------------------------------------------- jobs
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    # Submission order; ids are the client's or random.
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("job_id", sa.Text, nullable=False, unique=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    # The benchmark of an eval job: under another benchmark's id the job is unknown.
+    sa.Column("benchmark_id", sa.Text),
+    sa.Column("request_json", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    # How often the job was started; every write of a running job names its attempt.
+    sa.Column("attempt", sa.Integer, nullable=False),
+    # How often its process was lost.
+    sa.Column("num_lost", sa.Integer, nullable=False),
+    sa.Column("worker_id", sa.Text),
+    sa.Column("lease_expires_at", sa.Float),
+    sa.Column("progress_done", sa.BigInteger, nullable=False),
+    sa.Column("progress_total", sa.BigInteger),
+    sa.Column("progress_unit", sa.Text),
+    sa.Column("resources_json", sa.Text),
+    sa.Column("error", sa.Text),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("started_at", sa.Float),
+    sa.Column("ended_at", sa.Float),
+    sa.CheckConstraint("status IN ('scheduled', 'in_progress', 'completed', 'failed', 'cancelled')", name="status"),
+    sa.CheckConstraint("(status = 'in_progress') = (worker_id IS NOT NULL)", name="worker"),
+    sa.CheckConstraint("(status = 'in_progress') = (lease_expires_at IS NOT NULL)", name="lease"),
+    sa.CheckConstraint("(status IN ('completed', 'failed', 'cancelled')) = (ended_at IS NOT NULL)", name="ended"),
+    sa.CheckConstraint("(status = 'failed') = (error IS NOT NULL)", name="error"),
+    sa.Index("ix_jobs_status_number", "status", "number"),
+    sa.Index("ix_jobs_benchmark_id", "benchmark_id"),
+    sqlite_autoincrement=True,
+)
+
+job_datasets = sa.Table(
+    "job_datasets",
+    metadata,
+    # The version of each dataset that a job reads: it reads no further than `num_rows`.
+    sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("dataset_id", sa.Text, primary_key=True),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("num_rows", sa.BigInteger, nullable=False),
+    sa.Index("ix_job_datasets_dataset_id", "dataset_id"),
+)
+
+job_events = sa.Table(
+    "job_events",
+    metadata,
+    sa.Column("event_id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.job_id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text),
+    sqlite_autoincrement=True,
+)
+
+job_metrics = sa.Table(
+    "job_metrics",
+    metadata,
+    # One point a step: {"loss": …, "lr": …}. A step that is done again after a kill replaces its point.
+    sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("step", sa.BigInteger, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("values_json", sa.Text, nullable=False),
+)
+
+# ---------------------------------------------------------------------------------------------------- evaluation
+
+benchmarks = sa.Table(
+    "benchmarks",
+    metadata,
+    sa.Column("benchmark_id", sa.Text, primary_key=True),
+    sa.Column("provider_id", sa.Text, nullable=False),
+    sa.Column("provider_benchmark_id", sa.Text),
+    sa.Column("dataset_id", sa.Text, nullable=False, index=True),
+    sa.Column("scoring_functions_json", sa.Text, nullable=False),
+    sa.Column("metadata_json", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+)
+
+scoring_functions = sa.Table(
+    "scoring_functions",
+    metadata,
+    # Those that users registered; the ones that come with Paddock are files in `evaluation/scoring`.
+    sa.Column("scoring_fn_id", sa.Text, primary_key=True),
+    sa.Column("provider_id", sa.Text, nullable=False),
+    sa.Column("provider_scoring_fn_id", sa.Text),
+    sa.Column("description", sa.Text, nullable=False),
+    sa.Column("return_type_json", sa.Text, nullable=False),
+    sa.Column("params_json", sa.Text, nullable=False),
+    sa.Column("metadata_json", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+)
+
+generations = sa.Table(
+    "generations",
+    metadata,
+    sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("row_index", sa.BigInteger, primary_key=True),
+    sa.Column("generation_json", sa.Text, nullable=False),
+)
+
+scores = sa.Table(
+    "scores",
+    metadata,
+    sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("scoring_function", sa.Text, primary_key=True),
+    sa.Column("row_index", sa.BigInteger, primary_key=True),
+    sa.Column("score_json", sa.Text, nullable=False),
+)
+
+# ---------------------------------------------------------------------------------------------------- post_training
+
+checkpoints = sa.Table(
+    "checkpoints",
+    metadata,
+    # `<job_uuid>:epoch-<n>`; the same id stands in `models`, inserted in the same transaction.
+    sa.Column("identifier", sa.Text, primary_key=True),
+    sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.job_id"), nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    # Relative to the checkpoint root.
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("metrics_json", sa.Text),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.UniqueConstraint("job_id", "epoch"),
+)
+
+resume_points = sa.Table(
+    "resume_points",
+    metadata,
+    # Where a training job goes on after a kill: one rolling state, the folder relative to the job's own.
+    sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("step", sa.BigInteger, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+)
+
+# ---------------------------------------------------------------------------------------------------- server
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    sa.Column("scope", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("body_digest", sa.Text, nullable=False),
+    sa.Column("answer_json", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Index("ix_idempotency_keys_created_at", "created_at"),
+)

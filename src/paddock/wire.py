@@ -1,0 +1,145 @@
+"""What may stand in a request or an answer: strict JSON, ids, and the class that every schema of the API derives from.
+
+Knows nothing of HTTP: `server/` reads bodies and writes answers, and calls this for their content.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import math
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, NoReturn
+
+import msgspec
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+
+from paddock.errors import InvalidRequestError
+
+MAX_NESTING = 128
+"""Levels of arrays and objects that a body may hold; deeper ones serve only to exhaust a parser's stack."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def check_id(value: str) -> str:
+    """Return `value` if it may name a resource, else raise `ValueError` with the rule that it breaks."""
+    if not 1 <= len(value) <= 256:
+        raise ValueError("an id has 1 to 256 characters")
+    if _CONTROL.search(value) or not value.isprintable():
+        raise ValueError("an id has printable characters only")
+    if value.startswith("/") or value.endswith("/"):
+        raise ValueError("an id neither starts nor ends with a slash")
+    if ".." in value.split("/"):
+        raise ValueError("an id has no segment '..'")
+    return value
+
+
+Id = Annotated[str, AfterValidator(check_id)]
+"""A resource's id as a body names it. An id is never a path: folders on disk bear our own names."""
+
+
+ignored_fields: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("ignored_fields", default=None)
+"""JSON pointers of the fields of this request that nothing reads. The server sets a list, `RequestBody` fills it."""
+
+
+def _without_additional_properties(schema: dict[str, Any]) -> None:
+    schema.pop("additionalProperties", None)
+
+
+class Schema(BaseModel):
+    """Base of every class of the contract. Unknown fields are kept aside, so that they can be named as ignored."""
+
+    model_config = ConfigDict(
+        extra="allow", json_schema_extra=_without_additional_properties, protected_namespaces=(), allow_inf_nan=False
+    )
+
+
+class RequestBody(Schema):
+    """A request's outermost object: when it is parsed, the fields that nothing reads are noted in `ignored_fields`."""
+
+    @model_validator(mode="after")
+    def _note_ignored_fields(self) -> RequestBody:
+        notes = ignored_fields.get()
+        if notes is not None:
+            # The outermost body is validated last, so its walk stands.
+            notes[:] = _unknown_fields(self, "")
+        return self
+
+
+def _unknown_fields(value: object, pointer: str) -> Iterator[str]:
+    if isinstance(value, Schema):
+        for name in value.model_extra or ():
+            yield f"{pointer}/{escape_pointer(name)}"
+        for name in type(value).model_fields:
+            yield from _unknown_fields(getattr(value, name), f"{pointer}/{name}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unknown_fields(item, f"{pointer}/{index}")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _unknown_fields(item, f"{pointer}/{escape_pointer(str(name))}")
+
+
+def escape_pointer(token: str) -> str:
+    """One reference token of a JSON pointer (RFC 6901, section 3)."""
+    return token.replace("~", "~0").replace("/", "~1")
+
+
+def _refuse(message: str) -> NoReturn:
+    raise InvalidRequestError(message, pointer="")
+
+
+def check_json(body: bytes) -> None:
+    """Raise `InvalidRequestError` unless `body` is one JSON value: UTF-8, no NaN, no lone surrogate, no deep nesting."""
+    check_nesting(body)
+    try:
+        msgspec.json.decode(body)
+    except RecursionError:
+        _refuse(f"The body is nested deeper than {MAX_NESTING} levels.")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        _refuse(f"The body is not valid JSON: {error}.")
+    except ValueError as error:  # an integer too long for Python to parse; inside rows such are kept as text
+        _refuse(f"The body holds a number that cannot be read: {error}.")
+
+
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
+
+
+def check_nesting(body: bytes) -> None:
+    """Raise `InvalidRequestError` if arrays and objects nest deeper than `MAX_NESTING`; strings are skipped."""
+    if body.count(b"[") + body.count(b"{") <= MAX_NESTING:
+        return
+    depth = 0
+    for match in _STRUCTURE.finditer(body):
+        first = match.group()[:1]
+        if first in b"[{":
+            depth += 1
+            if depth > MAX_NESTING:
+                _refuse(f"The body is nested deeper than {MAX_NESTING} levels.")
+        elif first in b"]}":
+            depth -= 1
+
+
+def finite(value: Any) -> Any:
+    """`value` with every float that JSON cannot hold (NaN, Infinity) replaced by None, at any depth."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def to_json(value: Any) -> str:
+    """`value` as compact JSON text; NaN and Infinity become null."""
+    return _encoder.encode(finite(value)).decode()
+
+
+def from_json(text: str | bytes) -> Any:
+    """The value that JSON text stands for."""
+    return msgspec.json.decode(text)

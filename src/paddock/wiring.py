@@ -1,0 +1,54 @@
+"""Settings → every long-lived object, by plain calls. The server and each job's process build theirs here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from paddock.datasets.store import DatasetStore
+from paddock.evaluation.store import EvaluationStore
+from paddock.inference.engine import Engine
+from paddock.inference.inference import LOCAL, Inference
+from paddock.inference.local import LocalEngine
+from paddock.inference.remote import RemoteEngine
+from paddock.inference.store import ModelStore
+from paddock.jobs.store import JobStore
+from paddock.post_training.store import CheckpointStore
+from paddock.settings import Settings
+from paddock.storage.data_dir import DataDir
+from paddock.storage.database import Database
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the routes and the runners work with."""
+
+    settings: Settings
+    data_dir: DataDir
+    database: Database
+    jobs: JobStore
+    datasets: DatasetStore
+    inference: Inference
+    evaluation: EvaluationStore
+    checkpoints: CheckpointStore
+
+
+def build(settings: Settings) -> Resources:
+    """Open the data directory and the database; the tables are those of this version afterwards."""
+    data_dir = DataDir(settings.data_dir, settings.checkpoint_root)
+    data_dir.create()
+    database = Database(settings.database_url, sqlite_file=data_dir.database_file)
+    database.migrate()
+    jobs = JobStore(database)
+    models = ModelStore(database)
+    engines: dict[str, Engine] = {LOCAL: LocalEngine(data_dir.engine_socket, data_dir.checkpoints)}
+    engines |= {provider.provider_id: RemoteEngine(provider) for provider in settings.providers}
+    return Resources(
+        settings=settings,
+        data_dir=data_dir,
+        database=database,
+        jobs=jobs,
+        datasets=DatasetStore(database, jobs),
+        inference=Inference(settings, models, engines),
+        evaluation=EvaluationStore(database, jobs),
+        checkpoints=CheckpointStore(database, data_dir, models),
+    )

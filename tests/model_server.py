@@ -1,0 +1,81 @@
+"""A stand-in for somebody's model server, on loopback: it speaks OpenAI's chat and completions and Cohere's rerank, and
+records what it was asked. The code under test is ours; what is canned here is the other side."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+Answer = Callable[[dict[str, Any]], "str | dict[str, Any] | web.Response"]
+
+
+class ModelServer:
+    """Run it with `with ModelServer(answer) as server:`; `answer(body)` gives the text, a whole JSON answer, or a
+    response. `requests` holds each (path, body, headers) in the order of arrival."""
+
+    def __init__(self, answer: Answer, *, delay_seconds: float = 0.0) -> None:
+        self._answer = answer
+        self._delay_seconds = delay_seconds
+        self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
+        self.in_flight = 0
+        self.max_in_flight = 0
+        self._loop = asyncio.new_event_loop()
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.base_url = ""
+
+    def __enter__(self) -> ModelServer:
+        self._thread.start()
+        assert self._started.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._start())
+        self._started.set()
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._runner.cleanup())
+        self._loop.close()
+
+    async def _start(self) -> None:
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_post("/v1/{path:.*}", self._handle)
+        self._runner = web.AppRunner(app)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        port = self._runner.addresses[0][1]
+        self.base_url = f"http://127.0.0.1:{port}/v1"
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.requests.append((request.path, body, dict(request.headers)))
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(self._delay_seconds)
+            answer = self._answer(body)
+        finally:
+            self.in_flight -= 1
+        if isinstance(answer, web.Response):
+            return answer
+        if isinstance(answer, dict):
+            return web.json_response(answer)
+        message = {"role": "assistant", "content": answer}
+        choice = {"index": 0, "finish_reason": "stop", "message": message, "text": answer}
+        usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+        return web.json_response({"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage})
+
+
+def last_user_text(body: dict[str, Any]) -> str:
+    """The text of the last user turn of a chat request."""
+    content = next(m["content"] for m in reversed(body["messages"]) if m["role"] == "user")
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
