@@ -100,7 +100,7 @@ class NoSpaceError(PaddockError):
 
 
 class LostLeaseError(PaddockError):
-    """This attempt at a job is no longer the job's own: it was cancelled, or given to a successor. Stop, write nothing."""
+    """This attempt at a job is no longer the job's own: it was cancelled, or has a successor. Stop, write nothing."""
 
     status = 409
     title = "Conflict"

@@ -63,6 +63,9 @@ class Settings(_Section):
     port: int = Field(default=8321, ge=0, le=65535)
     """Port to listen on; 0 takes a free one and prints it."""
 
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which clients may address this server in the `Host` header, beside loopback and `host`."""
+
     providers: tuple[Provider, ...] = ()
     """Remote servers of models."""
     registered_resources: RegisteredResources = RegisteredResources()

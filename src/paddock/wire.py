@@ -91,7 +91,7 @@ def _refuse(message: str) -> NoReturn:
 
 
 def check_json(body: bytes) -> None:
-    """Raise `InvalidRequestError` unless `body` is one JSON value: UTF-8, no NaN, no lone surrogate, no deep nesting."""
+    """Raise `InvalidRequestError` unless `body` is one JSON value: UTF-8, finite, no lone surrogate, not deep."""
     check_nesting(body)
     try:
         msgspec.json.decode(body)

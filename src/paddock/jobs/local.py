@@ -6,6 +6,7 @@ child reads its end and goes too. Its own session and process group let a kill r
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -117,10 +118,8 @@ class JobProcess:
 
     def reap(self) -> None:
         """Free what the ended process left in this one, and end what it left running."""
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
         self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()

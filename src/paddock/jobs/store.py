@@ -215,19 +215,21 @@ class JobStore:
     def counts(self) -> dict[str, int]:
         """How many jobs there are in each status."""
         with self.database.read() as connection:
-            rows = connection.execute(sa.select(jobs.c.status, sa.func.count()).group_by(jobs.c.status)).all()
-        return {status.value: 0 for status in JobStatus} | {status: count for status, count in rows}
+            rows = connection.execute(
+                sa.select(jobs.c.status, sa.func.count().label("num_jobs")).group_by(jobs.c.status)
+            ).all()
+        return {status.value: 0 for status in JobStatus} | {row.status: row.num_jobs for row in rows}
 
-    def readers(self, dataset_id: str, connection: sa.Connection) -> list[str]:
+    def readers(self, dataset_id: str, connection: sa.Connection) -> Sequence[str]:
         """Unfinished jobs that read this dataset."""
         query = (
             sa.select(jobs.c.job_id)
             .join(job_datasets, job_datasets.c.job_id == jobs.c.job_id)
             .where(job_datasets.c.dataset_id == dataset_id, jobs.c.status.in_(("scheduled", "in_progress")))
         )
-        return list(connection.execute(query).scalars())
+        return connection.execute(query).scalars().all()
 
-    def events(self, job_id: str, *, after: int = 0) -> list[dict[str, Any]]:
+    def events(self, job_id: str, *, after: int = 0) -> Sequence[dict[str, Any]]:
         """What happened to a job, in order; `after` is the `event_id` of the last one known."""
         query = (
             sa.select(job_events)
@@ -237,7 +239,7 @@ class JobStore:
         with self.database.read() as connection:
             return [dict(row._mapping) for row in connection.execute(query)]
 
-    def metrics(self, job_id: str, *, after: int = -1) -> list[dict[str, Any]]:
+    def metrics(self, job_id: str, *, after: int = -1) -> Sequence[dict[str, Any]]:
         """The series of a job's metrics: `{step, at, …}`, in order of steps above `after`."""
         query = (
             sa.select(job_metrics)
@@ -264,7 +266,7 @@ def set_resources(connection: sa.Connection, job_id: str, resources: dict[str, A
 
 
 def add_metrics(connection: sa.Connection, job_id: str, points: dict[int, dict[str, Any]]) -> None:
-    """Store points of a job's metrics by step, over those that an earlier attempt left there. The caller holds the fence."""
+    """Store points of a job's metrics by step, over those of an earlier attempt. The caller holds the fence."""
     connection.execute(
         sa.delete(job_metrics).where(job_metrics.c.job_id == job_id, job_metrics.c.step.in_(list(points)))
     )

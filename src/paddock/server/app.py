@@ -1,0 +1,57 @@
+"""The HTTP app: every slice's routes over the resources that `wiring` built."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from paddock import __version__
+from paddock.datasets import routes as dataset_routes
+from paddock.evaluation import routes as evaluation_routes
+from paddock.inference import routes as inference_routes
+from paddock.jobs import routes as job_routes
+from paddock.post_training import routes as post_training_routes
+from paddock.server import answers, openapi, support_routes
+from paddock.server.frame import RequestFrame
+from paddock.wiring import Resources
+
+
+def create_app(resources: Resources, *, wake_worker: Callable[[], None]) -> FastAPI:
+    """The app over `resources`; `wake_worker` is called when a job was submitted or cancelled."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await resources.inference.close()
+
+    app = FastAPI(
+        title="Paddock",
+        version=__version__,
+        description="Models are trained, judged and ranked here.",
+        lifespan=lifespan,
+        responses=openapi.ERROR_RESPONSES,
+        redirect_slashes=False,
+    )
+    app.state.settings = resources.settings
+    app.state.data_dir = resources.data_dir
+    app.state.jobs = resources.jobs
+    app.state.datasets = resources.datasets
+    app.state.inference = resources.inference
+    app.state.evaluation = resources.evaluation
+    app.state.checkpoints = resources.checkpoints
+    app.state.wake_worker = wake_worker
+    for routes in (
+        dataset_routes,
+        evaluation_routes,
+        inference_routes,
+        post_training_routes,
+        job_routes,
+        support_routes,
+    ):
+        app.include_router(routes.router)
+    app.add_middleware(RequestFrame, settings=resources.settings)
+    answers.install(app)
+    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,66 @@
+"""`/openapi.json`: generated from the routes and the classes that parse and write, plus what FastAPI cannot know —
+the contract's named error responses, and the schemas of bodies that a route parses itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
+
+from paddock.datasets.schemas import AppendRowsRequest, RegisterDatasetRequest
+from paddock.wire import Schema
+
+RAW_BODIES: tuple[type[BaseModel], ...] = (AppendRowsRequest, RegisterDatasetRequest)
+"""Bodies that are cut into raw slices instead of being parsed into their class (`routing.raw_body`)."""
+
+
+class Error(Schema):
+    """Error response from the API. Roughly follows RFC 7807."""
+
+    status: int
+    title: str
+    detail: str
+    instance: str | None = Field(default=None, json_schema_extra={"nullable": True})
+
+
+_NAMED_RESPONSES = {
+    "400": ("BadRequest400", "Bad Request", "The request was invalid or malformed"),
+    "429": (
+        "TooManyRequests429",
+        "Too Many Requests",
+        "The client has sent too many requests in a given amount of time",
+    ),
+    "500": ("InternalServerError500", "Internal Server Error", "The server encountered an unexpected error"),
+    "default": ("DefaultError", "Default Response", "An error occurred"),
+}
+
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"description": description, "$ref": f"#/components/responses/{name}"}
+    for status, (name, description, _) in _NAMED_RESPONSES.items()
+}
+"""`responses` of every route: each error has one shape. `default` stands for all that a route does not name."""
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document of `app`."""
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
+        )
+        components = schema.setdefault("components", {})
+        _, raw = models_json_schema(
+            [(model, "validation") for model in (Error, *RAW_BODIES)], ref_template="#/components/schemas/{model}"
+        )
+        components.setdefault("schemas", {}).update(raw["$defs"])
+        components["responses"] = {
+            name: {
+                "description": description,
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+            }
+            for name, _, description in _NAMED_RESPONSES.values()
+        }
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from paddock.errors import ConflictError, LostLeaseError, NotFoundError
+from paddock.jobs import states
+from paddock.jobs.progress import Progress, StopRequestedError
+from paddock.jobs.states import JobStatus
+from paddock.jobs.store import DatasetVersion, Job, JobStore, NewJob
+from paddock.storage.database import Database
+from paddock.storage.tables import jobs as jobs_table
+
+
+@pytest.fixture
+def jobs(database: Database) -> JobStore:
+    return JobStore(database)
+
+
+def _started(jobs: JobStore, job_id: str = "a") -> Job:
+    jobs.submit(NewJob(job_id, "eval", {"n": 1}))
+    job = jobs.claim(worker_id="w", lease_seconds=30)
+    assert job is not None
+    assert job.job_id == job_id
+    return job
+
+
+def _names(jobs: JobStore, job_id: str = "a") -> list[str]:
+    return [event["event"] for event in jobs.events(job_id)]
+
+
+def test_the_life_of_a_job(jobs: JobStore) -> None:
+    submitted = jobs.submit(NewJob("a", "eval", {"n": 1}, "bench", (DatasetVersion("d", 3, 7),)))
+    assert (submitted.status, submitted.attempt, submitted.progress) == (JobStatus.SCHEDULED, 0, None)
+    job = jobs.claim(worker_id="w", lease_seconds=30)
+    assert job is not None
+    assert (job.status, job.attempt, job.reads_dataset("d").num_rows) == (JobStatus.IN_PROGRESS, 1, 7)
+    assert jobs.claim(worker_id="w", lease_seconds=30) is None
+    with jobs.database.write() as connection:
+        states.complete(connection, jobs.database.now(), "a", 1)
+    done = jobs.get("a")
+    assert done.status is JobStatus.COMPLETED
+    assert done.ended_at is not None
+    assert done.started_at is not None
+    assert done.created_at <= done.started_at <= done.ended_at
+    assert _names(jobs) == ["submitted", "started", "completed"]
+
+
+def test_the_same_request_is_the_same_job(jobs: JobStore) -> None:
+    first = jobs.submit(NewJob("a", "sft", {"x": 1.5, "y": [None]}))
+    assert jobs.submit(NewJob("a", "sft", {"y": [None], "x": 1.5})) == first
+    for other in (NewJob("a", "sft", {"x": 2}), NewJob("a", "dpo", {"x": 1.5, "y": [None]})):
+        with pytest.raises(ConflictError):
+            jobs.submit(other)
+    assert _names(jobs) == ["submitted"]
+
+
+def test_jobs_run_in_the_order_of_submission(jobs: JobStore) -> None:
+    for job_id in ("b", "a", "c"):
+        jobs.submit(NewJob(job_id, "eval", {}))
+    claimed = [jobs.claim(worker_id="w", lease_seconds=30) for _ in range(3)]
+    assert [job.job_id for job in claimed if job] == ["b", "a", "c"]
+    assert [job.job_id for job in jobs.list()] == ["c", "a", "b"]
+    assert [job.job_id for job in jobs.list(limit=1, before=3)] == ["a"]
+    assert jobs.list(status=JobStatus.SCHEDULED) == []
+
+
+def test_cancel_wins_over_a_late_finish(jobs: JobStore) -> None:
+    job = _started(jobs)
+    assert jobs.cancel("a").status is JobStatus.CANCELLED
+    assert jobs.cancel("a").status is JobStatus.CANCELLED
+    for end in (
+        lambda c: states.complete(c, jobs.database.now(), "a", job.attempt),
+        lambda c: states.fail(c, jobs.database.now(), "a", job.attempt, "late"),
+    ):
+        with pytest.raises(LostLeaseError), jobs.database.write() as connection:
+            end(connection)
+    assert jobs.get("a").status is JobStatus.CANCELLED
+    assert _names(jobs) == ["submitted", "started", "cancelled"]
+
+
+def test_what_is_over_cannot_be_cancelled(jobs: JobStore) -> None:
+    job = _started(jobs)
+    with jobs.database.write() as connection:
+        states.fail(connection, jobs.database.now(), "a", job.attempt, "no such column")
+    with pytest.raises(ConflictError, match="failed"):
+        jobs.cancel("a")
+    assert jobs.get("a").error == "no such column"
+    with pytest.raises(NotFoundError):
+        jobs.cancel("unknown")
+
+
+def test_a_process_thought_dead_cannot_write(jobs: JobStore) -> None:
+    progress = Progress(_started(jobs), jobs)
+    with jobs.database.write() as connection:
+        states.lose(connection, jobs.database.now(), "a", 1, max_lost=3, reason="silent")
+    successor = jobs.claim(worker_id="w2", lease_seconds=30)
+    assert successor is not None
+    assert successor.attempt == 2
+    with pytest.raises(LostLeaseError), progress.write():
+        raise AssertionError("the block must not be entered")
+    with pytest.raises(LostLeaseError):
+        progress.report(1, 2, "rows", now=True)
+    with jobs.database.write() as connection:
+        # Losing the old attempt again must not touch the new one.
+        states.lose(connection, jobs.database.now(), "a", 1, max_lost=3, reason="again")
+    assert jobs.get("a").status is JobStatus.IN_PROGRESS
+
+
+def test_a_job_that_is_lost_too_often_fails_with_its_history(jobs: JobStore) -> None:
+    jobs.submit(NewJob("a", "eval", {}))
+    for attempt in (1, 2, 3):
+        job = jobs.claim(worker_id="w", lease_seconds=30)
+        assert job is not None
+        assert job.attempt == attempt
+        with jobs.database.write() as connection:
+            states.lose(connection, jobs.database.now(), "a", attempt, max_lost=3, reason=f"signal {attempt}")
+    failed = jobs.get("a")
+    assert failed.status is JobStatus.FAILED
+    assert failed.error is not None
+    assert "3 times" in failed.error
+    assert "signal 3" in failed.error
+    assert _names(jobs) == ["submitted", "started", "lost", "started", "lost", "started", "failed"]
+
+
+def test_handing_back_counts_no_loss(jobs: JobStore) -> None:
+    _started(jobs)
+    with jobs.database.write() as connection:
+        states.hand_back(connection, jobs.database.now(), "a", 1)
+    job = jobs.get("a")
+    assert (job.status, job.num_lost) == (JobStatus.SCHEDULED, 0)
+
+
+def test_a_lease_that_ran_out_is_found(jobs: JobStore) -> None:
+    _started(jobs)
+    assert jobs.lost(live_worker_id="w2", alone=False) == []
+    assert jobs.lost(live_worker_id="w2", alone=True) == [("a", 1)]
+    assert jobs.lost(live_worker_id="w", alone=True) == []
+    with jobs.database.write() as connection:
+        states.renew(connection, jobs.database.now(), worker_id="w", lease_seconds=-1)
+    assert jobs.lost(live_worker_id="w2", alone=False) == [("a", 1)]
+
+
+@pytest.mark.parametrize(
+    "impossible",
+    [
+        {"status": "completed"},
+        {"status": "in_progress"},
+        {"status": "failed", "ended_at": 1.0},
+        {"status": "paused"},
+        {"worker_id": "w"},
+        {"error": "why"},
+    ],
+)
+def test_impossible_states_cannot_be_stored(jobs: JobStore, impossible: dict[str, object]) -> None:
+    jobs.submit(NewJob("a", "eval", {}))
+    with pytest.raises(sa.exc.IntegrityError), jobs.database.write() as connection:
+        connection.execute(sa.update(jobs_table).values(**impossible))
+
+
+def test_progress_and_metrics(jobs: JobStore) -> None:
+    progress = Progress(_started(jobs), jobs)
+    progress.note_metrics(1, loss=2.0)
+    progress.note_metrics(1, lr=0.1)
+    progress.note_metrics(2, loss=float("nan"))
+    progress.report(2, 10, "steps", now=True)
+    assert jobs.get("a").progress == {"done": 2, "total": 10, "unit": "steps"}
+    points = [{key: point[key] for key in point if key != "at"} for point in jobs.metrics("a")]
+    assert points == [{"step": 1, "loss": 2.0, "lr": 0.1}, {"step": 2, "loss": None}]
+    # An attempt that goes on from an earlier step does that step again.
+    progress.note_metrics(2, loss=1.0)
+    progress.report(10, 10, "steps")
+    assert [point["loss"] for point in jobs.metrics("a", after=1)] == [1.0]
+
+
+def test_stopping(jobs: JobStore) -> None:
+    progress = Progress(_started(jobs), jobs)
+    progress.check_stop()
+    progress.ask_to_stop()
+    with pytest.raises(StopRequestedError):
+        progress.check_stop()
+
+
+def test_a_job_belongs_to_its_benchmark(jobs: JobStore) -> None:
+    jobs.submit(NewJob("a", "eval", {}, "bench"))
+    assert jobs.get("a", kinds=["eval"], benchmark_id="bench").job_id == "a"
+    for wrong in ({"benchmark_id": "other"}, {"kinds": ["sft"]}):
+        with pytest.raises(NotFoundError):
+            jobs.get("a", **wrong)

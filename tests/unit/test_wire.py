@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paddock import wire
+from paddock.errors import InvalidRequestError
+
+
+@pytest.mark.parametrize("value", ["a", "meta/mmlu", "basic::equality", "job:epoch-1", "Größe", "x" * 256, "a..b"])
+def test_ids_that_are_taken(value: str) -> None:
+    assert wire.check_id(value) == value
+
+
+@pytest.mark.parametrize("value", ["", "x" * 257, "/a", "a/", "a/../b", "..", "a\nb", "a\x00", "a\x7f", "a\ud800"])
+def test_ids_that_are_refused(value: str) -> None:
+    with pytest.raises(ValueError, match="an id"):
+        wire.check_id(value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"a": NaN}',
+        b'{"a": Infinity}',
+        b'{"a": "\xff"}',
+        b'{"a": "\\ud800"}',
+        b"[" * 129 + b"]" * 129,
+        b"[" * 10_000,
+        b'{"a":' * 10_000,
+        b'{"a": 01}',
+        b"[1, 2",
+        b"{} {}",
+    ],
+)
+def test_what_is_no_json(body: bytes) -> None:
+    with pytest.raises(InvalidRequestError):
+        wire.check_json(body)
+
+
+def test_brackets_in_strings_are_no_nesting() -> None:
+    wire.check_json(json.dumps({"a": "[" * 1000, "b": '\\"{{' * 500, "c": ['"[' * 200]}).encode())
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(_json)
+def test_every_json_value_is_taken_and_comes_back(value: object) -> None:
+    wire.check_json(json.dumps(value).encode())
+    assert wire.from_json(wire.to_json(value)) == value
+
+
+def test_answers_hold_no_nan() -> None:
+    assert wire.to_json({"a": [float("nan"), float("inf"), 1.5]}) == '{"a":[null,null,1.5]}'
+
+
+class _Inner(wire.Schema):
+    x: int = 0
+
+
+class _Body(wire.RequestBody):
+    inner: _Inner
+    many: list[_Inner] = []
+    table: dict[str, _Inner] = {}
+
+
+def test_fields_that_nothing_reads_are_named_by_pointer() -> None:
+    notes: list[str] = ["from an inner body"]
+    token = wire.ignored_fields.set(notes)
+    try:
+        _Body.model_validate(
+            {"inner": {"x": 1, "y": 2}, "many": [{}, {"a/b": 1}], "table": {"k~": {"z": None}}, "extra": True}
+        )
+    finally:
+        wire.ignored_fields.reset(token)
+    assert notes == ["/extra", "/inner/y", "/many/1/a~1b", "/table/k~0/z"]
+
+
+def test_schemas_say_nothing_of_additional_properties() -> None:
+    assert "additionalProperties" not in _Inner.model_json_schema()
