@@ -55,8 +55,7 @@ def fetch(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=_FILES))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise InvalidRequestError(
-            f"The model {name} is not in the local cache and cannot be fetched from the hub "
-            f"({type(error).__name__})."
+            f"The model {name} is not in the local cache and cannot be fetched from the hub ({type(error).__name__})."
         ) from error
 
 

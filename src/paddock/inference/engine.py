@@ -49,7 +49,7 @@ class Model:
 
 class Engine(Protocol):
     """One source of models. Every call may raise `InvalidRequestError` (the model cannot do what is asked),
-    `BackendError` (it is down or answered nonsense) or `BackendTimeoutError`, and ends early when its task is cancelled."""
+    `BackendError` (it is down or answered nonsense) or `BackendTimeoutError`. Cancelling its task takes it back."""
 
     max_concurrency: int
     """How many calls are worth having in flight at once."""

@@ -229,6 +229,13 @@ class JobStore:
         )
         return connection.execute(query).scalars().all()
 
+    def of_benchmark(self, benchmark_id: str, connection: sa.Connection) -> Sequence[str]:
+        """Unfinished jobs of this benchmark."""
+        query = sa.select(jobs.c.job_id).where(
+            jobs.c.benchmark_id == benchmark_id, jobs.c.status.in_(("scheduled", "in_progress"))
+        )
+        return connection.execute(query).scalars().all()
+
     def events(self, job_id: str, *, after: int = 0) -> Sequence[dict[str, Any]]:
         """What happened to a job, in order; `after` is the `event_id` of the last one known."""
         query = (

@@ -1,8 +1,9 @@
 """The quickstart's task: write dates as ISO 8601, in the known forms of the base model and in one that is new to it.
 
-The known forms are everyday ones (`March 5, 2024`, `5th Mar 2024`, `03/05/2024`). The new form has the month as a
-Roman numeral, `5.III.2024`, as on postmarks and herbarium labels: nothing the base was trained on has one, so it fails
-there, and a fine-tuning of a minute mends it. Slashes are read the American way (month first), dots the European way.
+The known forms are everyday ones (`March 5, 2024`, `5th Mar 2024`, `03/05/2024`). The new form, `5.III.'24`, is that of
+old postmarks: the month a Roman numeral, the year cut to two digits, of this century. Nothing the base was trained on
+has either, so it fails there, and a fine-tuning of a minute mends it. Slashes are read the American way (month first),
+dots the European way.
 
 Every function here is a pure function of its seed. Training and exams never share a calendar date, in any form:
 `is_exam_date` decides it from the date alone. How to train is in `plan`, the base model's own training in
@@ -21,10 +22,11 @@ Form = Callable[[date], str]
 
 FIRST_DAY = date(1900, 1, 1)
 LAST_DAY = date(2099, 12, 31)
+NEW_FORM_FIRST_YEAR = 2000  # its two digits name a year from here on
 EXAM_SHARE = 8  # one date in so many is for exams only
 
-NUM_NEW_FORM_ROWS = 1664
-NUM_KNOWN_FORM_ROWS = 256  # among the fine-tuning rows, so that the old skill stays
+NUM_NEW_FORM_ROWS = 1536
+NUM_KNOWN_FORM_ROWS = 384  # among the fine-tuning rows, so that the old skill stays
 NUM_EXAM_ROWS = 240
 NUM_PREFERENCE_ROWS = 480
 
@@ -107,8 +109,9 @@ KNOWN_FORMS: tuple[Form, ...] = (
 
 
 def new_form(d: date) -> str:
-    """The form the base has never met: `5.III.2024`."""
-    return f"{d.day}.{ROMAN_MONTHS[d.month - 1]}.{d.year}"
+    """The form the base has never met: `5.III.'24`."""
+    assert d.year >= NEW_FORM_FIRST_YEAR
+    return f"{d.day}.{ROMAN_MONTHS[d.month - 1]}.'{d.year % 100:02}"
 
 
 def is_exam_date(d: date) -> bool:
@@ -116,28 +119,28 @@ def is_exam_date(d: date) -> bool:
     return hashlib.sha256(d.isoformat().encode()).digest()[0] % EXAM_SHARE == 0
 
 
-def training_dates() -> list[date]:
-    return [d for d in _calendar() if not is_exam_date(d)]
+def training_dates(first_year: int = FIRST_DAY.year) -> list[date]:
+    return [d for d in _calendar(first_year) if not is_exam_date(d)]
 
 
-def exam_dates() -> list[date]:
-    return [d for d in _calendar() if is_exam_date(d)]
+def exam_dates(first_year: int = FIRST_DAY.year) -> list[date]:
+    return [d for d in _calendar(first_year) if is_exam_date(d)]
 
 
-def _calendar() -> Iterator[date]:
-    return (date.fromordinal(n) for n in range(FIRST_DAY.toordinal(), LAST_DAY.toordinal() + 1))
+def _calendar(first_year: int) -> Iterator[date]:
+    return (date.fromordinal(n) for n in range(date(first_year, 1, 1).toordinal(), LAST_DAY.toordinal() + 1))
 
 
 def base_training_rows(num_rows: int, seed: int) -> Iterator[Row]:
-    """Messages rows the base model is made from: dates in known forms, and one in eight a text to be repeated.
+    """Messages rows the base model is made from: dates in known forms, and one in sixteen a text to be repeated.
 
     Repeating gives every printable character a meaning to the model, so that a later form may use any of them.
     """
     rng = random.Random(seed)
     dates = training_dates()
     for _ in range(num_rows):
-        if rng.random() < 1 / 8:
-            text = "".join(rng.choices(string.ascii_letters + string.digits + " .,-/'", k=rng.randint(1, 12)))
+        if rng.random() < 1 / 16:
+            text = "".join(rng.choices(string.ascii_letters + string.digits + " .,-/'", k=rng.randint(1, 8)))
             question, answer = f"Repeat: {text}", text
         else:
             d = rng.choice(dates)
@@ -151,17 +154,16 @@ def base_training_rows(num_rows: int, seed: int) -> Iterator[Row]:
 def fine_tuning_rows(seed: int = 1) -> list[Row]:
     """Messages rows to learn the new form from, some of the known forms among them, in random order."""
     rng = random.Random(seed)
-    dates = rng.sample(training_dates(), NUM_NEW_FORM_ROWS + NUM_KNOWN_FORM_ROWS)
-    forms = [new_form] * NUM_NEW_FORM_ROWS + rng.choices(KNOWN_FORMS, k=NUM_KNOWN_FORM_ROWS)
-    rows = [_messages_row(_question(form(d), rng), d.isoformat()) for form, d in zip(forms, dates, strict=True)]
-    rng.shuffle(rows)
-    return rows
+    written = [(new_form(d), d) for d in rng.sample(training_dates(NEW_FORM_FIRST_YEAR), NUM_NEW_FORM_ROWS)]
+    written += [(rng.choice(KNOWN_FORMS)(d), d) for d in rng.sample(training_dates(), NUM_KNOWN_FORM_ROWS)]
+    rng.shuffle(written)
+    return [_messages_row(_question(text, rng), d.isoformat()) for text, d in written]
 
 
 def new_form_exam(seed: int = 2) -> list[Row]:
     """Question and answer rows in the new form, on dates that no training row bears."""
     rng = random.Random(seed)
-    return [_exam_row(new_form(d), d, rng) for d in rng.sample(exam_dates(), NUM_EXAM_ROWS)]
+    return [_exam_row(new_form(d), d, rng) for d in rng.sample(exam_dates(NEW_FORM_FIRST_YEAR), NUM_EXAM_ROWS)]
 
 
 def known_forms_exam(seed: int = 3) -> list[Row]:
@@ -175,7 +177,7 @@ def preference_rows(seed: int = 4) -> list[Row]:
     """Prompt, chosen and rejected in the new form; rejected has day and month swapped, or the wrong layout."""
     rng = random.Random(seed)
     rows = []
-    for i, d in enumerate(rng.sample(training_dates(), NUM_PREFERENCE_ROWS)):
+    for i, d in enumerate(rng.sample(training_dates(NEW_FORM_FIRST_YEAR), NUM_PREFERENCE_ROWS)):
         swapped = f"{d.year}-{d.day:02}-{d.month:02}"
         wrong_layout = f"{d.day:02}.{d.month:02}.{d.year}"
         rejected = swapped if i % 2 == 0 and d.day != d.month else wrong_layout

@@ -1,4 +1,4 @@
-"""Makes `base_model/`, the small model that `paddock quickstart` fine-tunes: `python -m paddock.quickstart.make_base_model`.
+"""Makes `base_model/`, the small model that the quickstart fine-tunes; run it as a module, `--help` shows its options.
 
 A Llama of 1.25 million parameters on single bytes, trained from nothing on `dates.base_training_rows` in some minutes
 of two cores. The same seed, thread count, instruction set and library versions give the same file. The task itself is
@@ -60,12 +60,19 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         pad_token=SPECIAL_TOKENS[0],
         bos_token=SPECIAL_TOKENS[1],
         eos_token=SPECIAL_TOKENS[2],
-        additional_special_tokens=list(SPECIAL_TOKENS[3:]),
         chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
         model_max_length=MAX_POSITIONS,
         padding_side="left",
     )
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Under the class name that every release of transformers knows; version 5 writes one that older ones do not."""
+    tokenizer.save_pretrained(folder)
+    file = folder / "tokenizer_config.json"
+    config = json.loads(file.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    file.write_text(json.dumps(config, indent=2) + "\n")
 
 
 def _byte_vocabulary() -> dict[str, int]:
@@ -153,14 +160,14 @@ def train(model: LlamaForCausalLM, num_steps: int, batch_size: int, peak_lr: flo
             print(f"step {step:5}  loss {loss.item():.4f}  lr {lr:.2e}  {time.monotonic() - started:.0f} s", flush=True)
 
 
-@torch.inference_mode()
 def num_correct(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, exam: list[dates.Row]) -> int:
     """How many of the exam's questions are answered exactly, by greedy generation."""
     chats = [[{"role": "user", "content": row["question"]}] for row in exam]
     prompts = tokenizer.apply_chat_template(
         chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
     )
-    outputs = model.generate(**prompts, do_sample=False, max_new_tokens=16)
+    with torch.inference_mode():
+        outputs = model.generate(**prompts, do_sample=False, max_new_tokens=16)
     answers = tokenizer.batch_decode(outputs[:, prompts["input_ids"].shape[1] :], skip_special_tokens=True)
     return sum(answer == row["answer"] for answer, row in zip(answers, exam, strict=True))
 
@@ -191,7 +198,7 @@ def provenance(arguments: argparse.Namespace, folder: Path, scores: dict[str, st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1400)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--threads", type=int, default=2)
@@ -211,7 +218,7 @@ def main() -> None:
         bos_token_id=BOS, eos_token_id=END, pad_token_id=PAD, do_sample=False, max_new_tokens=32
     )
     model.save_pretrained(arguments.out)
-    tokenizer.save_pretrained(arguments.out)
+    save_tokenizer(tokenizer, arguments.out)
 
     # Judged as it will be loaded: from the rounded file, not from the weights in memory.
     loaded = LlamaForCausalLM.from_pretrained(arguments.out, dtype=torch.float32).eval()

@@ -55,8 +55,8 @@ def test_the_same_seed_gives_the_same_rows() -> None:
 
 
 def test_new_form() -> None:
-    assert dates.new_form(date(2024, 3, 5)) == "5.III.2024"
-    assert dates.new_form(date(1999, 12, 31)) == "31.XII.1999"
+    assert dates.new_form(date(2024, 3, 5)) == "5.III.'24"
+    assert dates.new_form(date(2009, 12, 31)) == "31.XII.'09"
 
 
 def test_known_forms_differ_and_none_is_the_new_one() -> None:
@@ -64,7 +64,7 @@ def test_known_forms_differ_and_none_is_the_new_one() -> None:
     written = {form(day) for form in dates.KNOWN_FORMS}
     assert len(written) == len(dates.KNOWN_FORMS)
     assert {"January 23, 2024", "the 23rd of January 2024", "23.01.2024", "Tue, 23 Jan 2024"} <= written
-    assert not any(re.search(r"\b[IVX]+\b", text) for text in written)
+    assert not any(re.search(r"\b[IVX]+\b|'\d", text) for text in written)
 
 
 def test_known_forms_are_unambiguous() -> None:
@@ -84,7 +84,7 @@ def test_ordinals() -> None:
 
 def test_fine_tuning_rows_hold_both_forms() -> None:
     questions = [row["messages"][0]["content"] for row in dates.fine_tuning_rows()]
-    num_new = sum(bool(re.search(r"\d\.[IVX]+\.\d", question)) for question in questions)
+    num_new = sum(bool(re.search(r"\d\.[IVX]+\.'\d", question)) for question in questions)
     assert num_new == dates.NUM_NEW_FORM_ROWS
 
 

@@ -24,7 +24,7 @@ def upgrade() -> None:
     op.create_table(
         "datasets",
         sa.Column("generation", sa.Integer(), autoincrement=True, nullable=False),
-        sa.Column("dataset_id", sa.Text(), nullable=False),
+        sa.Column("dataset_id", sa.Text(), nullable=True),
         sa.Column("purpose", sa.Text(), nullable=False),
         sa.Column("source_type", sa.Text(), nullable=False),
         sa.Column("uri", sa.Text(), nullable=True),
@@ -34,6 +34,7 @@ def upgrade() -> None:
         sa.Column("num_bytes", sa.BigInteger(), nullable=False),
         sa.Column("num_incomplete_rows", sa.BigInteger(), nullable=False),
         sa.Column("first_incomplete_row", sa.BigInteger(), nullable=True),
+        sa.Column("num_nan_values", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.CheckConstraint("(source_type = 'uri') = (uri IS NOT NULL)", name=op.f("ck_datasets_uri")),
         sa.CheckConstraint("source_type IN ('rows', 'uri')", name=op.f("ck_datasets_source_type")),
@@ -136,13 +137,13 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("generation", "row_index", name=op.f("pk_dataset_rows")),
-        sqlite_with_rowid=False,
     )
     op.create_table(
         "generations",
         sa.Column("job_id", sa.Text(), nullable=False),
         sa.Column("row_index", sa.BigInteger(), nullable=False),
         sa.Column("generation_json", sa.Text(), nullable=False),
+        sa.Column("failed", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(
             ["job_id"], ["jobs.job_id"], name=op.f("fk_generations_job_id_jobs"), ondelete="CASCADE"
         ),
@@ -203,6 +204,7 @@ def upgrade() -> None:
         sa.Column("scoring_function", sa.Text(), nullable=False),
         sa.Column("row_index", sa.BigInteger(), nullable=False),
         sa.Column("score_json", sa.Text(), nullable=False),
+        sa.Column("failed", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.job_id"], name=op.f("fk_scores_job_id_jobs"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job_id", "scoring_function", "row_index", name=op.f("pk_scores")),
     )

@@ -1,0 +1,192 @@
+"""`paddock datasets`: rows to train and to judge with."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+
+from paddock import terminal
+from paddock.cli import jsonl
+from paddock.cli.options import json_option, speaks_to_server
+from paddock.client import Client, ClientError, chunks, json_array, quoted
+
+PURPOSES = ("post-training/messages", "eval/question-answer", "eval/messages-answer")
+
+_ROW_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_SHOWN_ROWS = 3
+
+
+@click.group()
+def datasets() -> None:
+    """Rows to train and to judge with: list, show, register, append."""
+
+
+@datasets.command("list")
+@speaks_to_server
+@json_option
+def list_(client: Client, as_json: bool) -> None:
+    """List the datasets.
+
+    Example: paddock datasets list"""
+    answer = client.get("/v1beta/datasets")
+    if as_json:
+        terminal.print_json(answer)
+        return
+    table = terminal.table("Dataset", "Purpose", "Rows", "Source", numbers=("Rows",))
+    for dataset in answer["data"]:
+        num_rows = dataset["metadata"].get("num_rows")
+        table.add_row(
+            terminal.cell(dataset["identifier"]),
+            dataset["purpose"],
+            "" if num_rows is None else f"{num_rows:,}",
+            terminal.cell(dataset["source"].get("uri", "rows")),
+        )
+    terminal.out().print(table)
+
+
+@datasets.command()
+@click.argument("dataset_id")
+@speaks_to_server
+@json_option
+def show(client: Client, dataset_id: str, as_json: bool) -> None:
+    """Show one dataset: its purpose, its metadata, its first rows.
+
+    Example: paddock datasets show my/train"""
+    path = f"/v1beta/datasets/{quoted(dataset_id)}"
+    if as_json:
+        click.echo(client.get_bytes(path))  # as it came: the digits of its rows, too
+        return
+    dataset = client.get(path)
+    console = terminal.out()
+    table = terminal.table("Dataset", dataset_id)
+    table.add_row("purpose", dataset["purpose"])
+    table.add_row("source", terminal.cell(dataset["source"].get("uri", "rows")))
+    for name, value in dataset["metadata"].items():
+        table.add_row(terminal.cell(name), terminal.cell(value if isinstance(value, str) else json.dumps(value)))
+    console.print(table)
+    for row in client.rows(dataset_id, limit=_SHOWN_ROWS):
+        click.echo(row)
+
+
+@datasets.command()
+@click.argument("dataset_id")
+@click.option("--purpose", type=click.Choice(PURPOSES), required=True, help="What the rows are for.")
+@click.option("--file", "file", type=_ROW_FILE, help="A file of JSON Lines on this machine; its rows are sent.")
+@click.option("--uri", help="Where the server reads the rows: file:, data:, https:, as its settings allow.")
+@speaks_to_server
+@json_option
+def register(client: Client, dataset_id: str, purpose: str, file: Path | None, uri: str | None, as_json: bool) -> None:
+    """Make a dataset from a file here, or from where the server can read it.
+
+    Done twice with the same file it changes nothing; broken off, it goes on where it was.
+
+    \b
+    Examples:
+      paddock datasets register my/train --purpose post-training/messages --file train.jsonl
+      paddock datasets register my/exam --purpose eval/question-answer --uri file:///data/exam.jsonl"""
+    if (file is None) == (uri is None):
+        raise click.UsageError("Give the rows by either --file or --uri.")
+    if uri is not None:
+        body = {"dataset_id": dataset_id, "purpose": purpose, "source": {"type": "uri", "uri": uri}, "metadata": {}}
+        dataset = client.post("/v1beta/datasets", body)
+    else:
+        assert file is not None
+        dataset = _register_file(client, dataset_id, purpose, file)
+    if as_json:
+        terminal.print_json(dataset)
+        return
+    click.echo(f"{dataset_id} holds {_num_rows(dataset):,} rows.{_lacking(dataset)}")
+
+
+def _lacking(dataset: dict[str, Any]) -> str:
+    """A sentence about rows that lack what the purpose needs, which registration takes and jobs refuse."""
+    num_incomplete = dataset["metadata"]["num_incomplete_rows"]
+    if not num_incomplete:
+        return ""
+    first = dataset["metadata"]["first_incomplete_row"]
+    return (
+        f" {num_incomplete:,} of them lack what {dataset['purpose']} needs (the first is row {first}): no job takes it."
+    )
+
+
+def _register_file(client: Client, dataset_id: str, purpose: str, path: Path) -> Any:
+    """Register the first rows, then append the others.
+
+    The file's digest is part of the registration: the same file again is the same registration, and the rows that it
+    already has are not sent twice."""
+    file = jsonl.check(path)
+    first = next(chunks(jsonl.read_rows(path)), [])
+    settings = {
+        "dataset_id": dataset_id,
+        "purpose": purpose,
+        "metadata": {"file": path.name, "file_sha256": file.sha256, "file_rows": file.num_rows},
+    }
+    source = b'{"type":"rows","rows":' + json_array(first) + b"}"
+    dataset = client.post_bytes("/v1beta/datasets", b'{"source":' + source + b"," + json.dumps(settings).encode()[1:])
+    num_there = _num_rows(dataset)
+    if num_there >= file.num_rows:
+        return dataset
+    _append(client, dataset_id, file, skip=num_there)
+    return client.get(f"/v1beta/datasets/{quoted(dataset_id)}")
+
+
+def _append(client: Client, dataset_id: str, file: jsonl.RowFile, *, skip: int = 0) -> None:
+    """Append a file's rows from `skip` on, with a line of progress for each chunk on a terminal."""
+    console = terminal.err()
+    num_sent = skip
+    try:
+        for num_appended in client.append_rows(dataset_id, islice(jsonl.read_rows(file.path), skip, None)):
+            num_sent = skip + num_appended
+            if console.is_terminal:
+                console.print(f"{num_sent:,}/{file.num_rows:,} rows", end="\r")
+    except ClientError as error:
+        # Each chunk is durable by itself, so what was sent before stays.
+        detail = f"{error.detail}\n{num_sent:,} of the file's {file.num_rows:,} rows are stored."
+        raise ClientError(detail, status=error.status, errors=error.errors) from error
+
+
+def _num_rows(dataset: dict[str, Any]) -> int:
+    num_rows: int = dataset["metadata"]["num_rows"]
+    return num_rows
+
+
+@datasets.command()
+@click.argument("dataset_id")
+@click.option("--start", type=click.IntRange(min=0), default=0, show_default=True, help="Index of the first row.")
+@click.option("--limit", type=click.IntRange(min=0), help="How many rows; all from there on where it is absent.")
+@speaks_to_server
+def rows(client: Client, dataset_id: str, start: int, limit: int | None) -> None:
+    """Print rows as JSON Lines, exactly as they are stored.
+
+    Example: paddock datasets rows my/train --start 100 --limit 5 > some.jsonl"""
+    for row in client.rows(dataset_id, start=start, limit=limit):
+        click.echo(row)
+
+
+@datasets.command()
+@click.argument("dataset_id")
+@click.argument("file", type=_ROW_FILE)
+@speaks_to_server
+def append(client: Client, dataset_id: str, file: Path) -> None:
+    """Append the rows of a file of JSON Lines.
+
+    Example: paddock datasets append my/train more.jsonl"""
+    checked = jsonl.check(file)
+    _append(client, dataset_id, checked)
+    dataset = client.get(f"/v1beta/datasets/{quoted(dataset_id)}")
+    click.echo(f"{checked.num_rows:,} rows appended. {dataset_id} holds {_num_rows(dataset):,}.{_lacking(dataset)}")
+
+
+@datasets.command()
+@click.argument("dataset_id")
+@speaks_to_server
+def delete(client: Client, dataset_id: str) -> None:
+    """Delete a dataset and its rows. One that a benchmark or a running job names stays.
+
+    Example: paddock datasets delete my/train"""
+    client.delete(f"/v1beta/datasets/{quoted(dataset_id)}")
+    click.echo(f"{dataset_id} is deleted.")

@@ -1,0 +1,166 @@
+"""`paddock eval`: how good a model is, as a score with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from paddock import terminal
+from paddock.cli import jsonl
+from paddock.cli.options import command_line, follow_job, follow_option, json_option, speaks_to_server
+from paddock.client import Client, quoted
+
+_JUDGES = "llm-as-judge::"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@click.group("eval")
+def eval_() -> None:
+    """Judge a model on a benchmark."""
+
+
+_CANDIDATE_OPTIONS = (
+    click.option("--model", required=True, help="A registered model or a checkpoint's identifier."),
+    click.option("--judge-model", help="The model that scores, for functions of the kind llm-as-judge."),
+    click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer (default: the model's own)."),
+    click.option("--temperature", type=click.FloatRange(min=0), help="Sample; 0 and absent are greedy."),
+    click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="With --temperature (default: 0.95)."),
+    click.option("--top-k", type=click.IntRange(min=1), help="Sample among the k most likely tokens."),
+    click.option("--repetition-penalty", type=float, help="Over 1 makes repetitions less likely."),
+    click.option("--stop", multiple=True, help="Text that ends an answer; may be given several times."),
+    click.option("--system", help="A system message before each question."),
+)
+
+
+def _candidate_options(command: F) -> F:
+    """Give a command the options that `_benchmark_config` reads."""
+    for option in reversed(_CANDIDATE_OPTIONS):
+        command = option(command)
+    return command
+
+
+@eval_.command()
+@click.argument("benchmark_id", metavar="BENCHMARK")
+@_candidate_options
+@click.option("--num-examples", type=click.IntRange(min=1), help="Only so many rows, from the first on.")
+@follow_option
+@speaks_to_server
+@json_option
+def run(
+    client: Client, /, benchmark_id: str, num_examples: int | None, follows: bool, as_json: bool, **candidate: Any
+) -> None:
+    """Judge a model on a benchmark, as a job.
+
+    \b
+    Examples:
+      paddock eval run my-bench --model small
+      paddock eval run my-bench --model my-first:epoch-1 --num-examples 50 --max-tokens 64
+      paddock eval run essays --model small --judge-model judge --no-follow"""
+    config = _benchmark_config(client, benchmark_id, **candidate)
+    if num_examples is not None:
+        config["num_examples"] = num_examples
+    job_id = client.run_eval(benchmark_id, config)
+    if not follows:
+        if as_json:
+            terminal.print_json({"job_id": job_id})
+            return
+        click.echo(f"The job {job_id} is scheduled. Its scores, once it is done:")
+        click.echo(f"  {command_line(client, 'eval', 'result', benchmark_id, job_id)}")
+        return
+    follow_job(client, job_id, f"eval {job_id}")
+    _print_result(client, benchmark_id, job_id, as_json=as_json)
+
+
+@eval_.command()
+@click.argument("benchmark_id", metavar="BENCHMARK")
+@click.argument("job_id", metavar="JOB")
+@speaks_to_server
+@json_option
+def result(client: Client, benchmark_id: str, job_id: str, as_json: bool) -> None:
+    """Show the scores of an evaluation that has ended; --json has every row's answer and score.
+
+    Example: paddock eval result my-bench 4f1c… --json"""
+    _print_result(client, benchmark_id, job_id, as_json=as_json)
+
+
+@eval_.command()
+@click.argument("benchmark_id", metavar="BENCHMARK")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_candidate_options
+@speaks_to_server
+@json_option
+def rows(client: Client, /, benchmark_id: str, file: Path, as_json: bool, **candidate: Any) -> None:
+    """Judge a model at once on a few rows of a local file, by a benchmark's scoring functions.
+
+    Example: paddock eval rows my-bench five.jsonl --model small"""
+    config = _benchmark_config(client, benchmark_id, **candidate)
+    functions = _scoring_functions(client, benchmark_id)
+    answer = client.evaluate_rows(benchmark_id, list(jsonl.read_rows(file)), functions, config)
+    if as_json:
+        terminal.print_json(answer)
+        return
+    terminal.out().print(terminal.scores_table(answer["scores"]))
+
+
+def _print_result(client: Client, benchmark_id: str, job_id: str, *, as_json: bool) -> None:
+    answer = client.get(f"/v1alpha/eval/benchmarks/{quoted(benchmark_id)}/jobs/{quoted(job_id)}/result")
+    if as_json:
+        terminal.print_json(answer)
+        return
+    terminal.out().print(terminal.scores_table(answer["scores"]))
+
+
+def _scoring_functions(client: Client, benchmark_id: str) -> list[str]:
+    functions: list[str] = client.get(f"/v1alpha/eval/benchmarks/{quoted(benchmark_id)}")["scoring_functions"]
+    return functions
+
+
+def _benchmark_config(
+    client: Client,
+    benchmark_id: str,
+    *,
+    model: str,
+    judge_model: str | None,
+    max_tokens: int | None,
+    temperature: float | None,
+    top_p: float | None,
+    top_k: int | None,
+    repetition_penalty: float | None,
+    stop: tuple[str, ...],
+    system: str | None,
+) -> dict[str, Any]:
+    """The contract's `BenchmarkConfig`; what was not asked for is left to the server's defaults."""
+    sampling: dict[str, Any] = {"strategy": _strategy(temperature, top_p, top_k)}
+    if max_tokens is not None:
+        sampling["max_tokens"] = max_tokens
+    if repetition_penalty is not None:
+        sampling["repetition_penalty"] = repetition_penalty
+    if stop:
+        sampling["stop"] = list(stop)
+    candidate: dict[str, Any] = {"type": "model", "model": model, "sampling_params": sampling}
+    if system is not None:
+        candidate["system_message"] = {"role": "system", "content": system}
+    config: dict[str, Any] = {"eval_candidate": candidate}
+    if judge_model is not None:
+        config["scoring_params"] = {
+            function: {"type": "llm_as_judge", "judge_model": judge_model}
+            for function in _scoring_functions(client, benchmark_id)
+            if function.startswith(_JUDGES)
+        }
+    return config
+
+
+def _strategy(temperature: float | None, top_p: float | None, top_k: int | None) -> dict[str, Any]:
+    if top_k is not None:
+        if temperature is not None or top_p is not None:
+            raise click.UsageError("The contract's top-k strategy has neither temperature nor top-p.")
+        return {"type": "top_k", "top_k": top_k}
+    if temperature:
+        return {"type": "top_p", "temperature": temperature} | ({} if top_p is None else {"top_p": top_p})
+    if top_p is not None:
+        raise click.UsageError("--top-p samples, so it needs a --temperature over 0.")
+    return {"type": "greedy"}

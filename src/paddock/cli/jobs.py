@@ -1,0 +1,140 @@
+"""`paddock jobs`: every job, whatever its kind."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import click
+
+from paddock import terminal
+from paddock.cli.options import follow_job, json_option, speaks_to_server
+from paddock.client import FINAL_STATUSES, Client, quoted
+
+
+@click.group()
+def jobs() -> None:
+    """Jobs of every kind: list, show, logs, watch, cancel."""
+
+
+@jobs.command("list")
+@click.option("--kind", help="Only jobs of this kind: eval, sft, dpo.")
+@click.option("--status", type=click.Choice(["scheduled", "in_progress", *FINAL_STATUSES]), help="Only those.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="The newest so many.")
+@speaks_to_server
+@json_option
+def list_(client: Client, kind: str | None, status: str | None, limit: int, as_json: bool) -> None:
+    """List jobs, the newest first.
+
+    Example: paddock jobs list --kind sft --status in_progress"""
+    found = list(client.jobs(kind=kind, status=status, limit=limit))
+    if as_json:
+        terminal.print_json(found)
+        return
+    table = terminal.table("Job", "Kind", "Status", "Progress", "Submitted", "Took", numbers=("Progress", "Took"))
+    for job in found:
+        table.add_row(
+            terminal.cell(job["job_id"]),
+            job["kind"],
+            job["status"],
+            _progress(job),
+            f"{_time(job['created_at']):%Y-%m-%d %H:%M}",
+            _took(job),
+        )
+    terminal.out().print(table)
+
+
+@jobs.command()
+@click.argument("job_id")
+@speaks_to_server
+@json_option
+def show(client: Client, job_id: str, as_json: bool) -> None:
+    """Show one job: how far it is, what happened to it, why it failed.
+
+    Example: paddock jobs show my-first"""
+    path = f"/v1alpha/jobs/{quoted(job_id)}"
+    job = client.get(path)
+    events = client.get(f"{path}/events")["data"]
+    if as_json:
+        terminal.print_json({**job, "events": events})
+        return
+    console = terminal.out()
+    table = terminal.table("Job", job_id)
+    table.add_row("kind", job["kind"])
+    if job["benchmark_id"] is not None:
+        table.add_row("benchmark", terminal.cell(job["benchmark_id"]))
+    table.add_row("status", job["status"])
+    table.add_row("progress", _progress(job))
+    table.add_row("took", _took(job))
+    for name, value in (job["resources"] or {}).items():
+        table.add_row(terminal.cell(name), terminal.cell(value))
+    if job["error"] is not None:
+        table.add_row("error", terminal.cell(job["error"]))
+    console.print(table)
+    console.print()
+    history = terminal.table("When", "Attempt", "What happened", numbers=("Attempt",))
+    for event in events:
+        what = event["event"] if event["detail"] is None else f"{event['event']}: {event['detail']}"
+        history.add_row(
+            f"{datetime.fromtimestamp(event['at']):%Y-%m-%d %H:%M:%S}", str(event["attempt"]), terminal.cell(what)
+        )
+    console.print(history)
+
+
+@jobs.command()
+@click.argument("job_id")
+@click.option("-f", "--follow", "follows", is_flag=True, help="Go on until the job has ended.")
+@click.option("--attempt", type=click.IntRange(min=1), help="An earlier attempt (default: the last one).")
+@speaks_to_server
+def logs(client: Client, job_id: str, follows: bool, attempt: int | None) -> None:
+    """Print what a job's process said.
+
+    Example: paddock jobs logs -f my-first"""
+    for piece in client.log(job_id, attempt=attempt, follow=follows):
+        click.echo(piece, nl=False)
+
+
+@jobs.command()
+@click.argument("job_id")
+@speaks_to_server
+@json_option
+def watch(client: Client, job_id: str, as_json: bool) -> None:
+    """Follow a job until it has ended. Exit code 0 if it completed.
+
+    Example: paddock jobs watch my-first"""
+    job, _ = follow_job(client, job_id, job_id)
+    if as_json:
+        terminal.print_json(job)
+        return
+    click.echo(f"The job {job_id} is completed; it took {_took(job)}.")
+
+
+@jobs.command()
+@click.argument("job_id")
+@speaks_to_server
+def cancel(client: Client, job_id: str) -> None:
+    """Cancel a scheduled or running job.
+
+    Example: paddock jobs cancel my-first"""
+    client.delete(f"/v1alpha/jobs/{quoted(job_id)}")
+    click.echo(f"The job {job_id} is cancelled.")
+
+
+def _progress(job: dict[str, Any]) -> str:
+    progress = job["progress"]
+    if progress is None:
+        return ""
+    of = "" if progress["total"] is None else f"/{progress['total']}"
+    return f"{progress['done']}{of} {progress['unit']}"
+
+
+def _took(job: dict[str, Any]) -> str:
+    if job["started_at"] is None:
+        return ""
+    ended_at = datetime.now().astimezone() if job["ended_at"] is None else _time(job["ended_at"])
+    return terminal.duration(max(0.0, (ended_at - _time(job["started_at"])).total_seconds()))
+
+
+def _time(text: str) -> datetime:
+    """A time of an answer, in this machine's zone."""
+    return datetime.fromisoformat(text).astimezone()

@@ -1,0 +1,79 @@
+"""Options and manners that commands share: which server, how errors are shown, how a job is followed."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec
+
+import click
+
+from paddock import terminal
+from paddock.client import DEFAULT_URL, Client, ClientError
+
+P = ParamSpec("P")
+
+_EXIT_INTERRUPTED = 130
+
+
+def speaks_to_server(command: Callable[Concatenate[Client, P], None]) -> Callable[P, None]:
+    """Give a command `--url` and, as its first argument, a client of that server; its errors become one message."""
+
+    @click.option(
+        "--url", envvar="PADDOCK_URL", default=DEFAULT_URL, show_default=True, help="The server, or set PADDOCK_URL."
+    )
+    @functools.wraps(command)
+    def with_client(*args: P.args, **kwargs: P.kwargs) -> None:
+        with Client(str(kwargs.pop("url"))) as client:
+            try:
+                command(client, *args, **kwargs)
+            except ClientError as error:
+                raise click.ClickException(explain(error)) from None
+
+    return with_client
+
+
+def explain(error: ClientError) -> str:
+    """An error as a person reads it: what is wrong, then where in the request."""
+    places = [f"  {field.pointer or '(body)'}: {field.message}" for field in error.errors]
+    if len(error.errors) == 1 and error.errors[0].message == error.detail:
+        return f"{error.detail} ({error.errors[0].pointer or 'body'})"
+    if error.errors and all(field.message in error.detail for field in error.errors):
+        return "\n".join(["The server refused the request:", *places])
+    return "\n".join([error.detail, *places])
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the server's answer as JSON.")
+
+follow_option = click.option(
+    "--follow/--no-follow",
+    "follows",
+    default=True,
+    show_default=True,
+    help="Wait for the job, with its progress, or leave it.",
+)
+
+
+def follow_job(client: Client, job_id: str, label: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Show a job until it has ended; ends this process with code 1 unless it completed. Ctrl-C leaves the job alone.
+
+    Returns the job's final record and the points of its metrics."""
+    console = terminal.err()
+    try:
+        job, points = terminal.watch(client.follow(job_id), console, label)
+    except KeyboardInterrupt:
+        console.print(f"\nThe job {job_id} goes on. Follow it with  {command_line(client, 'jobs', 'watch', job_id)}")
+        console.print(f"                         or end it with  {command_line(client, 'jobs', 'cancel', job_id)}")
+        raise SystemExit(_EXIT_INTERRUPTED) from None
+    if job["status"] != "completed":
+        reason = f": {job['error']}" if job["error"] else "."
+        raise click.ClickException(f"The job {job_id} is {job['status']}{reason}")
+    return job, points
+
+
+def command_line(client: Client, *words: str) -> str:
+    """A command for the reader to type, to the same server."""
+    from_environment = click.get_current_context().get_parameter_source("url") is click.core.ParameterSource.COMMANDLINE
+    url = ["--url", client.url] if from_environment else []
+    return shlex.join(["paddock", *words, *url])

@@ -1,0 +1,185 @@
+"""`paddock train`: fine-tune a model on a dataset, and what became of it."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.table import Table
+
+from paddock import terminal
+from paddock.cli.options import command_line, follow_job, follow_option, json_option, speaks_to_server
+from paddock.cli.training_options import lora_config, training_config, training_options
+from paddock.client import Client
+
+_JOB = "/v1alpha/post-training/job"
+
+
+@click.group()
+def train() -> None:
+    """Fine-tune a model: sft on answers, dpo on preferences."""
+
+
+@train.command()
+@training_options
+@click.option("--lora/--full", default=True, show_default=True, help="Train an adapter, or all weights.")
+@click.option("--packed", is_flag=True, help="Several rows in one sequence.")
+@click.option("--train-on-input", is_flag=True, help="Learn the prompts, too.")
+@follow_option
+@speaks_to_server
+@json_option
+def sft(
+    client: Client,
+    /,
+    model: str,
+    lora: bool,
+    rank: int,
+    alpha: int,
+    attn_modules: tuple[str, ...],
+    packed: bool,
+    train_on_input: bool,
+    job_id: str | None,
+    follows: bool,
+    as_json: bool,
+    **training: Any,
+) -> None:
+    """Supervised fine-tuning: learn the answers of rows with `messages`.
+
+    \b
+    Examples:
+      paddock train sft --model small --dataset my/train --job-id my-first
+      paddock train sft --model small --dataset my/train --full --epochs 3 --lr 2e-5 --no-follow"""
+    config = training_config(**training)
+    config["data_config"] |= {"packed": packed, "train_on_input": train_on_input}
+    body = {
+        "job_uuid": job_id or _new_job_id("sft"),
+        "model": model,
+        "algorithm_config": lora_config(rank, alpha, attn_modules) if lora else None,
+        "training_config": config,
+    }
+    _submit(client, "/v1alpha/post-training/supervised-fine-tune", body, follows=follows, as_json=as_json)
+
+
+@train.command()
+@training_options
+@click.option("--beta", type=float, default=0.1, show_default=True, help="How firmly the model is held to its start.")
+@click.option(
+    "--loss", type=click.Choice(["sigmoid", "hinge", "ipo", "kto_pair"]), default="sigmoid", show_default=True
+)
+@click.option("--lora", is_flag=True, help="Train a new adapter on a whole model. A checkpoint's own is trained on.")
+@follow_option
+@speaks_to_server
+@json_option
+def dpo(
+    client: Client,
+    /,
+    model: str,
+    beta: float,
+    loss: str,
+    lora: bool,
+    rank: int,
+    alpha: int,
+    attn_modules: tuple[str, ...],
+    job_id: str | None,
+    follows: bool,
+    as_json: bool,
+    **training: Any,
+) -> None:
+    """Direct preference optimisation: learn from rows with `prompt`, `chosen` and `rejected`.
+
+    Example: paddock train dpo --model my-first:epoch-1 --dataset my/pairs --lr 1e-5 --job-id my-second"""
+    algorithm: dict[str, Any] = {"beta": beta, "loss_type": loss}
+    if lora:
+        algorithm["lora"] = lora_config(rank, alpha, attn_modules)
+    body = {
+        "job_uuid": job_id or _new_job_id("dpo"),
+        "finetuned_model": model,
+        "algorithm_config": algorithm,
+        "training_config": training_config(**training),
+    }
+    _submit(client, "/v1alpha/post-training/preference-optimize", body, follows=follows, as_json=as_json)
+
+
+@train.command()
+@click.argument("job_id")
+@speaks_to_server
+@json_option
+def status(client: Client, job_id: str, as_json: bool) -> None:
+    """Show how far a training job is, and its checkpoints.
+
+    Example: paddock train status my-first"""
+    answer = client.get(f"{_JOB}/status", job_uuid=job_id)
+    if as_json:
+        terminal.print_json(answer)
+        return
+    progress = answer.get("progress")
+    where = "" if progress is None else f", {progress['done']}/{progress['total']} {progress['unit']}"
+    click.echo(f"{job_id} is {answer['status']}{where}.")
+    if answer.get("error"):
+        click.echo(answer["error"])
+    if answer["checkpoints"]:
+        terminal.out().print(_checkpoints(answer["checkpoints"]))
+
+
+@train.command()
+@click.argument("job_id")
+@speaks_to_server
+@json_option
+def artifacts(client: Client, job_id: str, as_json: bool) -> None:
+    """List the checkpoints of a training job. Each identifier is a model's id.
+
+    Example: paddock train artifacts my-first"""
+    answer = client.get(f"{_JOB}/artifacts", job_uuid=job_id)
+    if as_json:
+        terminal.print_json(answer)
+        return
+    terminal.out().print(_checkpoints(answer["checkpoints"]))
+
+
+@train.command()
+@click.argument("job_id")
+@speaks_to_server
+def cancel(client: Client, job_id: str) -> None:
+    """Cancel a training job; the checkpoints that it has published stay.
+
+    Example: paddock train cancel my-first"""
+    client.post(f"{_JOB}/cancel", {"job_uuid": job_id})
+    click.echo(f"The job {job_id} is cancelled.")
+
+
+def _submit(client: Client, path: str, body: dict[str, Any], *, follows: bool, as_json: bool) -> None:
+    """Submit a training job, follow it where that is wanted, and show its checkpoints."""
+    answer = client.post(path, {**body, "hyperparam_search_config": {}, "logger_config": {}})
+    job_id = answer["job_uuid"]
+    if not follows:
+        if as_json:
+            terminal.print_json(answer)
+            return
+        click.echo(f"The job {job_id} is scheduled. Follow it with  {command_line(client, 'jobs', 'watch', job_id)}")
+        return
+    _, points = follow_job(client, job_id, job_id)
+    answer = client.get(f"{_JOB}/artifacts", job_uuid=job_id)
+    if as_json:
+        terminal.print_json(answer)
+        return
+    console = terminal.out()
+    losses = [point["loss"] for point in points if point.get("loss") is not None]
+    if losses:
+        console.print(f"loss  {losses[0]:.4g} {terminal.sparkline(losses)} {losses[-1]:.4g}  in {len(losses)} steps")
+    console.print(_checkpoints(answer["checkpoints"]))
+
+
+def _checkpoints(checkpoints: list[dict[str, Any]]) -> Table:
+    measures = ("train_loss", "validation_loss", "perplexity")
+    table = terminal.table("Checkpoint", "Epoch", "Train loss", "Validation loss", "Perplexity", numbers=("Epoch",))
+    for checkpoint in checkpoints:
+        metrics = checkpoint["training_metrics"] or {}
+        values = [f"{metrics[measure]:.4g}" if measure in metrics else "–" for measure in measures]
+        table.add_row(terminal.cell(checkpoint["identifier"]), str(checkpoint["epoch"]), *values)
+    return table
+
+
+def _new_job_id(method: str) -> str:
+    return f"{method}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

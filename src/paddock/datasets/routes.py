@@ -1,0 +1,202 @@
+"""Datasets over HTTP. Answers that hold rows are joined from their stored text, so that no digit of them is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import msgspec
+from fastapi import Depends, Header, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from paddock import routing
+from paddock.datasets import bodies, registration, rows, schemas
+from paddock.datasets.schemas import AppendRowsRequest, ListDatasetsResponse, PaginatedResponse, RegisterDatasetRequest
+from paddock.datasets.store import DatasetStore, StoredDataset
+from paddock.errors import InvalidRequestError
+from paddock.routing import PathId
+from paddock.settings import Settings
+
+router = routing.router()
+
+PROVIDER_ID = "paddock"
+_ITERROWS = "/v1beta/datasetio/iterrows"
+
+
+def _datasets(request: Request) -> DatasetStore:
+    datasets: DatasetStore = request.app.state.datasets
+    return datasets
+
+
+def _dataset_roots(request: Request) -> Sequence[Path]:
+    settings: Settings = request.app.state.settings
+    return settings.dataset_roots
+
+
+def _idempotency_key(
+    key: Annotated[str | None, Header(alias="Idempotency-Key", include_in_schema=False)] = None,
+) -> str | None:
+    if key is not None and not 1 <= len(key) <= 255:
+        raise InvalidRequestError("An Idempotency-Key has 1 to 255 characters.", pointer="Idempotency-Key")
+    return key
+
+
+Datasets = Annotated[DatasetStore, Depends(_datasets)]
+DatasetRoots = Annotated[Sequence[Path], Depends(_dataset_roots)]
+IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
+
+
+@router.post(
+    "/v1beta/datasetio/append-rows/{dataset_id:path}",
+    tags=["Datasetio"],
+    response_model=None,
+    openapi_extra=routing.raw_body(AppendRowsRequest),
+)
+async def append_rows(request: Request, datasets: Datasets, dataset_id: PathId, key: IdempotencyKey) -> Response:
+    """Append rows to a dataset."""
+    body = await request.body()
+
+    def append() -> None:
+        texts = bodies.parse_rows(body, dataset_id)
+        datasets.append(dataset_id, texts, idempotency_key=key, body=body)
+
+    await run_in_threadpool(append)
+    return _json(b"null")
+
+
+@router.get(
+    _ITERROWS + "/{dataset_id:path}",
+    tags=["Datasetio"],
+    response_model=PaginatedResponse,
+    response_description="A PaginatedResponse.",
+)
+def iterrows(
+    datasets: Datasets, dataset_id: PathId, limit: int | None = None, start_index: int | None = None
+) -> Response:
+    """Get a paginated list of rows from a dataset.
+
+    Uses offset-based pagination where:
+    - start_index: The starting index (0-based). If None, starts from beginning.
+    - limit: Number of items to return. If None or -1, returns all items.
+
+    The response includes:
+    - data: List of items for the current page.
+    - has_more: Whether there are more items available after this set.
+    """
+    start = 0 if start_index is None else start_index
+    if start < 0:
+        raise InvalidRequestError("`start_index` counts from 0: it cannot be negative.", pointer="start_index")
+    if limit is not None and limit < -1:
+        raise InvalidRequestError("`limit` is a number of rows, or -1 for all of them.", pointer="limit")
+    version = datasets.version(datasets.get(dataset_id))
+    end = version.num_rows if limit in (None, -1) else min(version.num_rows, start + limit)
+    has_more = end < version.num_rows
+    # The page after an empty one would be the same again.
+    url = f"{_ITERROWS}/{quote(dataset_id)}?start_index={end}&limit={limit}" if start < end and has_more else None
+    lots = datasets.rows.texts(version, start, max(0, end - start))
+    first = next(lots, ())
+    if start + len(first) >= end:
+        return _json("".join(_page([first], has_more, url)))
+    return StreamingResponse(_page(chain([first], lots), has_more, url), media_type="application/json")
+
+
+def _page(lots: Iterable[Sequence[str]], has_more: bool, url: str | None) -> Iterator[str]:
+    """A `PaginatedResponse` as JSON text, lot by lot."""
+    separator = '{"data":['
+    for texts in lots:
+        yield separator + ",".join(texts)
+        separator = ","
+    yield f'],"has_more":{"true" if has_more else "false"},"url":{msgspec.json.encode(url).decode()}}}'
+
+
+@router.get(
+    "/v1beta/datasets",
+    tags=["Datasets"],
+    response_model=ListDatasetsResponse,
+    response_description="A ListDatasetsResponse.",
+)
+def list_datasets(datasets: Datasets) -> Response:
+    """List all datasets."""
+    first_rows = datasets.rows.first_rows()
+    shown = [
+        _shown(dataset, [first_rows[dataset.generation]] if dataset.generation in first_rows else [])
+        for dataset in datasets.list()
+    ]
+    return _json(msgspec.json.encode({"data": shown}))
+
+
+@router.get(
+    "/v1beta/datasets/{dataset_id:path}",
+    tags=["Datasets"],
+    response_model=schemas.Dataset,
+    response_description="A Dataset.",
+)
+def get_dataset(datasets: Datasets, dataset_id: PathId) -> Response:
+    """Get a dataset by its ID."""
+    return _dataset_answer(datasets, datasets.get(dataset_id))
+
+
+@router.post(
+    "/v1beta/datasets",
+    tags=["Datasets"],
+    response_model=schemas.Dataset,
+    response_description="A Dataset.",
+    openapi_extra=routing.EXTENSION | routing.raw_body(RegisterDatasetRequest),
+)
+async def register_dataset(request: Request, datasets: Datasets, roots: DatasetRoots) -> Response:
+    """Register a dataset: its rows, or a URI that they are read from now. The same again is fine."""
+    body = await request.body()
+
+    def register() -> Response:
+        dataset = registration.register(datasets, roots, bodies.parse_registration(body))
+        return _dataset_answer(datasets, dataset)
+
+    return await run_in_threadpool(register)
+
+
+@router.delete(
+    "/v1beta/datasets/{dataset_id:path}", tags=["Datasets"], response_model=None, openapi_extra=routing.EXTENSION
+)
+def unregister_dataset(datasets: Datasets, dataset_id: PathId) -> Response:
+    """Remove a dataset and its rows, unless an unfinished job reads it or a benchmark names it."""
+    datasets.remove(dataset_id)
+    return _json(b"null")
+
+
+def _dataset_answer(datasets: DatasetStore, dataset: StoredDataset) -> Response:
+    texts = datasets.rows.preview(dataset.generation) if dataset.source_type == "rows" else ()
+    return _json(msgspec.json.encode(_shown(dataset, texts)))
+
+
+def _shown(dataset: StoredDataset, texts: Sequence[str]) -> dict[str, Any]:
+    """A `Dataset` with these rows of it. Our metadata stand over the user's, which keep their own text."""
+    metadata: dict[str, Any] = {**rows.open_object(dataset.metadata_json.encode())}
+    metadata |= {
+        "num_rows": dataset.num_rows,
+        "num_bytes": dataset.num_bytes,
+        "num_incomplete_rows": dataset.num_incomplete_rows,
+        "generation": dataset.generation,
+    }
+    if dataset.first_incomplete_row is not None:
+        metadata["first_incomplete_row"] = dataset.first_incomplete_row
+    if dataset.num_nan_values:
+        metadata["num_nan_values"] = dataset.num_nan_values
+    return {
+        "identifier": dataset.dataset_id,
+        "provider_resource_id": dataset.dataset_id,
+        "provider_id": PROVIDER_ID,
+        "type": "dataset",
+        "purpose": dataset.purpose,
+        "source": {"type": "rows", "rows": [msgspec.Raw(text) for text in texts]}
+        if dataset.source_type == "rows"
+        else {"type": "uri", "uri": dataset.uri},
+        "metadata": metadata,
+    }
+
+
+def _json(content: bytes | str) -> Response:
+    return Response(content, media_type="application/json")

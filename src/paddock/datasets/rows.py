@@ -1,0 +1,143 @@
+"""Rows as JSON text: cut out of a document as they were written, checked, and parsed where a job reads them.
+
+A stored row is what the client sent, byte for byte: no number ever becomes a float on the way in or out. The text is
+strict JSON all the same: what msgspec takes as syntax, and here what it skips over (invalid UTF-8, any nesting).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from paddock import wire
+from paddock.errors import InvalidRequestError
+
+MAX_ROW_BYTES = 64 * 1024 * 1024
+"""The longest row that is read from a file; rows in a request are bounded by `max_body_bytes`."""
+
+_TOO_DEEP = f"is nested deeper than {wire.MAX_NESTING} levels"
+
+_array = msgspec.json.Decoder(list[msgspec.Raw])
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_any = msgspec.json.Decoder(msgspec.Raw)
+
+
+class RowError(ValueError):
+    """One of several rows cannot be taken. `index` counts them from 0; the message has the row as its subject."""
+
+    def __init__(self, index: int, problem: str) -> None:
+        super().__init__(problem)
+        self.index = index
+
+
+class SourceError(InvalidRequestError):
+    """A source cannot be read: the client mends it, or names another, in the registration's `source.uri`."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, pointer="/source/uri")
+
+
+@dataclass
+class SourceRows:
+    """The rows of a source as JSON texts, to be gone through once."""
+
+    texts: Iterable[str]
+    num_nan_values: int = 0
+    """How many NaN and Infinity of a typed source became null in the rows so far."""
+
+
+def open_object(document: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
+    """The members of a JSON object as raw slices; of a name that is there twice, the last. The whole document has been
+    checked afterwards, but for the nesting of its rows. Raises `ValueError`, its message a predicate."""
+    check_utf8(document)
+    try:
+        return _object.decode(document)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    except msgspec.DecodeError as error:
+        raise ValueError(f"is not a valid JSON object: {_reason(error)}") from None
+
+
+def open_array(document: bytes | msgspec.Raw) -> list[msgspec.Raw]:
+    """The items of a JSON array as raw slices. Raises `ValueError`, its message a predicate."""
+    check_utf8(document)
+    try:
+        return _array.decode(document)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    except msgspec.DecodeError as error:
+        raise ValueError(f"is not a valid JSON array: {_reason(error)}") from None
+
+
+def texts(raws: Sequence[msgspec.Raw]) -> list[str]:
+    """The texts of rows that were cut out of a checked document. Raises `RowError` for the first that is no row."""
+    cut = [str(raw, "utf-8") for raw in raws]
+    for index, text in enumerate(cut):
+        problem = _problem(text)
+        if problem is not None:
+            raise RowError(index, problem)
+    return cut
+
+
+def text(document: bytes) -> str:
+    """The text of one row that is a document by itself. Raises `ValueError`, its message a predicate."""
+    check_utf8(document)
+    try:
+        cut = str(_any.decode(document), "utf-8")
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    except msgspec.DecodeError as error:
+        raise ValueError(f"is not valid JSON: {_reason(error)}") from None
+    problem = _problem(cut)
+    if problem is not None:
+        raise ValueError(problem)
+    return cut
+
+
+def _problem(row: str) -> str | None:
+    if row[0] != "{":
+        return "is not an object"
+    # Counting is far faster than walking, and settles it for nearly every row.
+    if row.count("{") + row.count("[") > wire.MAX_NESTING and wire.is_too_deep(row.encode()):
+        return _TOO_DEEP
+    return None
+
+
+def check_utf8(document: bytes | msgspec.Raw) -> None:
+    """Raise `ValueError` unless `document` is UTF-8, which msgspec does not look at in what it keeps raw."""
+    try:
+        str(document, "utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not valid UTF-8 (byte {error.start})") from None
+
+
+def _reason(error: msgspec.DecodeError) -> str:
+    reason = str(error).removeprefix("JSON is malformed: ")
+    # msgspec's words for an escape like \\ud800 that has no partner, and for a document that just ends.
+    return "it ends too early, or has a lone surrogate escape" if reason == "Input data was truncated" else reason
+
+
+def parse(row: str) -> Any:
+    """The value of checked JSON text: for a row, a dict. Of a key that is there twice the last counts. A number that
+    Python can hold neither as an int nor as a finite float (1e400, integers of thousands of digits) is its text."""
+    try:
+        return msgspec.json.decode(row)
+    except msgspec.ValidationError:  # a number out of msgspec's range
+        return json.loads(row, parse_int=_int, parse_float=_float)
+
+
+def _int(digits: str) -> int | str:
+    try:
+        return int(digits)
+    except ValueError:  # longer than `sys.get_int_max_str_digits()`, a limit that belongs to the process
+        return digits
+
+
+def _float(digits: str) -> float | str:
+    value = float(digits)
+    return value if math.isfinite(value) else digits

@@ -1,0 +1,319 @@
+"""Datasets in the database: registering, growing, reading, removing.
+
+A dataset only grows, so (generation, number of rows) names a version for good. Rows come in under a generation that has
+no id yet, in transactions short enough for running jobs to write between them; the last transaction gives it its id,
+and with it every row at once. Removing takes the id away and sweeps the rows in the same small steps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from paddock.datasets import purposes, row_store, rows
+from paddock.datasets.row_store import RowStore
+from paddock.datasets.rows import SourceRows
+from paddock.errors import ConflictError, InvalidRequestError, NotFoundError
+from paddock.jobs.store import DatasetVersion, JobStore
+from paddock.storage import idempotency
+from paddock.storage.database import Database
+from paddock.storage.tables import benchmarks, datasets
+
+_ABANDONED_SECONDS = 24 * 3600
+"""Where several servers share a database, a registration that is as old as this is thought dead."""
+
+
+@dataclass(frozen=True)
+class NewDataset:
+    """A dataset to be registered, without its rows. `registration_digest` is of what the client sent."""
+
+    dataset_id: str
+    purpose: str
+    source_type: str
+    uri: str | None
+    metadata_json: str
+    registration_digest: str
+
+
+@dataclass(frozen=True)
+class StoredDataset:
+    """A dataset as the database has it. `metadata_json` is the user's own; times are seconds since 1970, UTC."""
+
+    dataset_id: str
+    generation: int
+    purpose: str
+    source_type: str
+    uri: str | None
+    metadata_json: str
+    registration_digest: str
+    num_rows: int
+    num_bytes: int
+    num_incomplete_rows: int
+    first_incomplete_row: int | None
+    num_nan_values: int
+    created_at: float
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The user's own metadata."""
+        metadata: dict[str, Any] = rows.parse(self.metadata_json)
+        return metadata
+
+
+@dataclass
+class _Tally:
+    """What is counted while rows come in."""
+
+    num_rows: int = 0
+    num_bytes: int = 0
+    num_incomplete_rows: int = 0
+    first_incomplete_row: int | None = None
+
+    def add(self, purpose: str, texts: Iterable[str]) -> None:
+        for text in texts:
+            if purposes.missing(purpose, rows.parse(text)) is not None:
+                self.num_incomplete_rows += 1
+                if self.first_incomplete_row is None:
+                    self.first_incomplete_row = self.num_rows
+            self.num_bytes += len(text) if text.isascii() else len(text.encode())
+            self.num_rows += 1
+
+
+class DatasetStore:
+    """Datasets by id. Their rows as text are in `rows`."""
+
+    def __init__(self, database: Database, jobs: JobStore) -> None:
+        self.database = database
+        self.rows = RowStore(database)
+        self._jobs = jobs
+
+    def find(self, dataset_id: str, connection: sa.Connection | None = None) -> StoredDataset | None:
+        """The dataset of this id, or None. It cannot be removed before a given transaction ends."""
+        query = sa.select(datasets).where(datasets.c.dataset_id == dataset_id)
+        if connection is None:
+            with self.database.read() as own:
+                row = own.execute(query).one_or_none()
+        else:
+            row = connection.execute(query.with_for_update(read=True, key_share=True)).one_or_none()
+        return None if row is None else _dataset(row)
+
+    def get(self, dataset_id: str) -> StoredDataset:
+        """The dataset of this id. Raises `NotFoundError`."""
+        dataset = self.find(dataset_id)
+        if dataset is None:
+            raise _not_found(dataset_id)
+        return dataset
+
+    def get_for(self, dataset_id: str, pointer: str) -> StoredDataset:
+        """`get` for an id in a body: raises `InvalidRequestError` with its JSON pointer."""
+        try:
+            return self.get(dataset_id)
+        except NotFoundError as error:
+            raise InvalidRequestError(error.detail, pointer=pointer) from None
+
+    def list(self) -> Sequence[StoredDataset]:
+        """All datasets, in order of their ids."""
+        query = sa.select(datasets).where(datasets.c.dataset_id.is_not(None)).order_by(datasets.c.dataset_id)
+        with self.database.read() as connection:
+            return [_dataset(row) for row in connection.execute(query)]
+
+    def version(self, dataset: StoredDataset) -> DatasetVersion:
+        """The rows that the dataset has now, to be read later."""
+        return DatasetVersion(dataset.dataset_id, dataset.generation, dataset.num_rows)
+
+    def read(self, version: DatasetVersion, start: int = 0, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """The rows of a version as dicts, from index `start` on, `limit` of them at most.
+
+        Raises `NotFoundError` if the dataset is removed meanwhile."""
+        for texts in self.rows.texts(version, start, limit):
+            for text in texts:
+                yield rows.parse(text)
+
+    def page(self, dataset: StoredDataset, start: int, limit: int) -> Sequence[str]:
+        """The JSON texts of up to `limit` rows from index `start` on."""
+        return [text for texts in self.rows.texts(self.version(dataset), start, limit) for text in texts]
+
+    def register(
+        self, new: NewDataset, source: AbstractContextManager[SourceRows], *, replace: bool = False
+    ) -> StoredDataset:
+        """Keep a dataset with all rows of its source, or, if anything fails, nothing of it.
+
+        The same registration again answers the dataset that there is and reads nothing; another one under the same id
+        raises `ConflictError`, unless it is to `replace` the old one and no job is reading that."""
+        with self.database.read() as connection:
+            same = self._same(connection, new, replace)
+        if same is not None:
+            return same
+        generation = self._stage(new)
+        try:
+            with source as source_rows:
+                tally = self._take_in(generation, new.purpose, source_rows)
+            try:
+                dataset, unowned = self._publish(new, generation, tally, source_rows.num_nan_values, replace)
+            except IntegrityError:  # PostgreSQL: this id was published in between; now it can be seen
+                dataset, unowned = self._publish(new, generation, tally, source_rows.num_nan_values, replace)
+        except Exception:
+            self.rows.sweep(generation)
+            raise
+        if unowned is not None:
+            self.rows.sweep(unowned)
+        return dataset
+
+    def _same(self, connection: sa.Connection, new: NewDataset, replace: bool) -> StoredDataset | None:
+        existing = self.find(new.dataset_id, connection)
+        if existing is None or existing.registration_digest == new.registration_digest:
+            return existing
+        if not replace:
+            raise ConflictError(
+                f"There is another dataset under the id {new.dataset_id!r}. Remove it first, or choose a new id."
+            )
+        return None
+
+    def _stage(self, new: NewDataset) -> int:
+        statement = sa.insert(datasets).values(
+            purpose=new.purpose,
+            source_type=new.source_type,
+            uri=new.uri,
+            metadata_json=new.metadata_json,
+            registration_digest=new.registration_digest,
+            num_rows=0,
+            num_bytes=0,
+            num_incomplete_rows=0,
+            num_nan_values=0,
+            created_at=time.time(),
+        )
+        with self.database.write() as connection:
+            generation: int = connection.execute(statement.returning(datasets.c.generation)).scalar_one()
+            return generation
+
+    def _take_in(self, generation: int, purpose: str, source_rows: SourceRows) -> _Tally:
+        tally = _Tally()
+        for texts in row_store.lots(source_rows.texts):
+            start = tally.num_rows
+            tally.add(purpose, texts)
+            with self.database.write() as connection:
+                row_store.insert(connection, generation, start, texts)
+        return tally
+
+    def _publish(
+        self, new: NewDataset, generation: int, tally: _Tally, num_nan_values: int, replace: bool
+    ) -> tuple[StoredDataset, int | None]:
+        """Give staged rows their id. Returns the dataset, and the generation that is nobody's now, if there is one."""
+        with self.database.write() as connection:
+            same = self._same(connection, new, replace)
+            if same is not None:
+                return same, generation
+            replaced = self._retire(connection, new.dataset_id)
+            connection.execute(
+                sa.update(datasets)
+                .where(datasets.c.generation == generation)
+                .values(
+                    dataset_id=new.dataset_id,
+                    num_rows=tally.num_rows,
+                    num_bytes=tally.num_bytes,
+                    num_incomplete_rows=tally.num_incomplete_rows,
+                    first_incomplete_row=tally.first_incomplete_row,
+                    num_nan_values=num_nan_values,
+                )
+            )
+            published = self.find(new.dataset_id, connection)
+        assert published is not None
+        return published, replaced
+
+    def append(
+        self, dataset_id: str, texts: Sequence[str], *, idempotency_key: str | None = None, body: bytes = b""
+    ) -> None:
+        """Add rows, given as JSON texts, at the end: all of them or none. They are durable when this returns.
+
+        The same `idempotency_key` again adds nothing; with another `body` it raises `ConflictError`. An id that there
+        is not raises `NotFoundError`."""
+        dataset = self.get(dataset_id)
+        tally = _Tally()
+        tally.add(dataset.purpose, texts)
+        scope = f"append-rows {dataset.generation}"
+        this = datasets.c.generation == dataset.generation
+        with self.database.write() as connection:
+            # Locked, so that no other append takes the same indices.
+            before = connection.execute(
+                sa.select(datasets.c.num_rows, datasets.c.first_incomplete_row)
+                .where(this, datasets.c.dataset_id == dataset_id)
+                .with_for_update()
+            ).one_or_none()
+            if before is None:
+                raise _not_found(dataset_id)
+            if idempotency_key is not None:
+                if idempotency.recall(connection, scope=scope, key=idempotency_key, body=body) is not None:
+                    return
+                idempotency.remember(connection, scope=scope, key=idempotency_key, body=body, answer="null")
+            start = before.num_rows
+            for lot in row_store.lots(texts):
+                row_store.insert(connection, dataset.generation, start, lot)
+                start += len(lot)
+            first = before.first_incomplete_row
+            if first is None and tally.first_incomplete_row is not None:
+                first = before.num_rows + tally.first_incomplete_row
+            connection.execute(
+                sa.update(datasets)
+                .where(this)
+                .values(
+                    num_rows=start,
+                    num_bytes=datasets.c.num_bytes + tally.num_bytes,
+                    num_incomplete_rows=datasets.c.num_incomplete_rows + tally.num_incomplete_rows,
+                    first_incomplete_row=first,
+                )
+            )
+
+    def remove(self, dataset_id: str) -> None:
+        """Forget a dataset and its rows. Raises `NotFoundError`, or `ConflictError` if an unfinished job reads it or a
+        benchmark names it."""
+        with self.database.write() as connection:
+            generation = self._retire(connection, dataset_id)
+            if generation is None:
+                raise _not_found(dataset_id)
+            named = sa.select(benchmarks.c.benchmark_id).where(benchmarks.c.dataset_id == dataset_id).limit(1)
+            benchmark_id = connection.execute(named).scalar_one_or_none()
+            if benchmark_id is not None:
+                raise ConflictError(
+                    f"The benchmark {benchmark_id!r} names the dataset {dataset_id!r}: remove the benchmark first."
+                )
+        self.rows.sweep(generation)
+
+    def _retire(self, connection: sa.Connection, dataset_id: str) -> int | None:
+        """Take a dataset's id away, unless a job needs it. Returns the generation that is nobody's then, if any."""
+        generation: int | None = connection.execute(
+            sa.update(datasets)
+            .where(datasets.c.dataset_id == dataset_id)
+            .values(dataset_id=None)
+            .returning(datasets.c.generation)
+        ).scalar_one_or_none()
+        # Asked after the update, which has waited for a job that was being submitted on this dataset.
+        readers = self._jobs.readers(dataset_id, connection)
+        if generation is not None and readers:
+            raise ConflictError(
+                f"The job {readers[0]} reads the dataset {dataset_id!r}: cancel it, or wait until it has ended."
+            )
+        return generation
+
+    def sweep_abandoned(self) -> None:
+        """Delete the rows of registrations and removals that a crash cut short. For a server's start."""
+        # A SQLite file has one server: at its start none of them can still be under way.
+        before = time.time() - (0 if self.database.is_sqlite else _ABANDONED_SECONDS)
+        query = sa.select(datasets.c.generation).where(datasets.c.dataset_id.is_(None), datasets.c.created_at < before)
+        with self.database.read() as connection:
+            generations = connection.execute(query).scalars().all()
+        for generation in generations:
+            self.rows.sweep(generation)
+
+
+def _not_found(dataset_id: str) -> NotFoundError:
+    return NotFoundError(f"There is no dataset {dataset_id!r}.")
+
+
+def _dataset(row: sa.Row[Any]) -> StoredDataset:
+    return StoredDataset(**row._mapping)

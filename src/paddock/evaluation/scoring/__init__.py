@@ -1,0 +1,28 @@
+"""Scoring functions: a dict literal of those that come with Paddock. Adding one is a file, a line here and a test.
+
+`function` says what one is, `regexes` runs clients' patterns safely, `aggregation` turns score rows into results and
+`intervals` says how sure they are.
+"""
+
+from __future__ import annotations
+
+from paddock.evaluation.scoring.equality import EQUALITY
+from paddock.evaluation.scoring.function import ScoringFunction
+from paddock.evaluation.scoring.judge import JUDGE
+from paddock.evaluation.scoring.multiple_choice import MULTIPLE_CHOICE
+from paddock.evaluation.scoring.subset_of import SUBSET_OF
+
+SCORING_FUNCTIONS: dict[str, ScoringFunction] = {
+    "basic::equality": EQUALITY,
+    "basic::subset_of": SUBSET_OF,
+    "basic::regex_parser_multiple_choice_answer": MULTIPLE_CHOICE,
+    "llm-as-judge::base": JUDGE,
+}
+"""Function id → what it does. A job stores the id, so an id keeps its meaning."""
+
+KINDS: dict[str, str] = {
+    "basic": "basic::equality",
+    "regex_parser": "basic::regex_parser_multiple_choice_answer",
+    "llm_as_judge": "llm-as-judge::base",
+}
+"""`params.type` of a function that a user registered → the function that does its work."""

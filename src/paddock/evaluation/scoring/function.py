@@ -1,0 +1,75 @@
+"""What a scoring function is, and what it sees of a row. The functions themselves are the files beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from paddock.evaluation.schemas import (
+    AggregationFunctionType,
+    BasicScoringFnParams,
+    LLMAsJudgeScoringFnParams,
+    RegexParserScoringFnParams,
+)
+
+Params = BasicScoringFnParams | RegexParserScoringFnParams | LLMAsJudgeScoringFnParams
+AnyParams = TypeVar("AnyParams", BasicScoringFnParams, RegexParserScoringFnParams, LLMAsJudgeScoringFnParams)
+
+Score = dict[str, Any]
+"""A score row: `score`, a number or a text, and whatever else the function has to say. In a row that could not be
+scored it is null, and `error` says why."""
+
+Ask = Callable[[str], Awaitable[str]]
+"""How a function asks its judge: a prompt, and the judge's reply. Raises `CannotScoreError`."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A row with the answer that a model gave, in the words of the judge's placeholders."""
+
+    input_query: str
+    expected_answer: str | None
+    generated_answer: str
+
+
+class CannotScoreError(Exception):
+    """This row has no score, for a reason that is not the answer's quality. `extras` go into the score row."""
+
+    def __init__(self, reason: str, **extras: Any) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.extras = extras
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A scoring function made ready with its parameters. Its `score` is called with a sample that has an expected
+    answer, if it needs one, and may raise `CannotScoreError`."""
+
+    score: Callable[[Sample, Ask], Awaitable[Score]]
+    needs_expected_answer: bool
+
+
+@dataclass(frozen=True)
+class ScoringFunction:
+    """One kind of scoring."""
+
+    description: str
+    return_type: str
+    defaults: Params
+    """What it runs with where nothing else is said; its class is the class of parameters that the function takes."""
+    prepare: Callable[[Any, str], Scorer]
+    """Parameters (of the class of `defaults`, complete) and their JSON pointer → what scores with them. Raises
+    `InvalidRequestError`."""
+
+
+def completed(params: AnyParams, defaults: AnyParams) -> AnyParams:
+    """`params`, with the defaults where they say nothing: a field that is absent, null or an empty list."""
+    given = {name: getattr(params, name) for name in type(defaults).model_fields}
+    return defaults.model_copy(update={name: value for name, value in given.items() if value not in (None, [])})
+
+
+def aggregations(params: Params) -> list[AggregationFunctionType]:
+    """The aggregation functions that parameters ask for, each once."""
+    return list(dict.fromkeys(params.aggregation_functions))

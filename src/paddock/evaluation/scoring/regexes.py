@@ -1,0 +1,142 @@
+"""Regexes that clients send, run so that none can hold the server up.
+
+They mean what they mean to the `regex` module, which reads Python's syntax. RE2 runs them, in linear time, where it
+means the same; its classes are ASCII and its `$` knows no last newline, so there it gets only texts for which that makes
+no difference. The rest (look-around, back-references, other texts) is run by `regex` itself, which stops at a deadline.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import re2
+import regex
+
+from paddock.errors import InvalidRequestError
+
+MAX_TEXT_BYTES = 64 * 1024
+"""The longest text that is searched."""
+
+MAX_PATTERN_CHARACTERS = 4096
+MAX_PATTERNS = 100
+
+TIMEOUT_SECONDS = 1.0
+"""For all the patterns of one row together."""
+
+
+class TextTooLongError(Exception):
+    """The text is over `MAX_TEXT_BYTES`."""
+
+
+class RegexTimeoutError(Exception):
+    """The patterns needed longer than `TIMEOUT_SECONDS`."""
+
+
+# What RE2 reads as something else whatever the text: POSIX classes, Unicode properties, braces that count nothing,
+# flags that are set on the way.
+_OTHER_MEANING = re.compile(r"\[:|\\[pP]|\{(?!\d+(?:,\d*)?\})|(?<=.)\(\?[a-zA-Z-]+\)")
+
+# What it reads the same only in plain text: classes and case beyond ASCII, the end before a last newline.
+_PLAIN_TEXT_ONLY = re.compile(r"\\[wWdDsSbB]|\$|\(\?[a-zA-Z-]*i")
+
+# Not plain: beyond ASCII, or the controls on whose being white space the two disagree.
+_NOT_PLAIN = re.compile(r"[^\x00-\x7f]|[\x0b\x1c-\x1f]")
+
+# Written without what RE2 lacks, a pattern is about as large as it is with it.
+_LACKING_IN_RE2 = re.compile(r"\(\?(?:=|!|<=|<!|>)|\\[1-9]|\(\?P=\w+\)|\\Z|\\u[0-9a-fA-F]{4}|(?<=[*+?}])\+")
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A compiled regex."""
+
+    source: str
+    _linear: Any | None
+    _backtracking: Any
+    _plain_text_only: bool
+
+    def search(self, text: str, deadline: float) -> Sequence[str | None] | None:
+        """The first match in `text`, as (whole, group 1, …), or None. Raises `RegexTimeoutError` at `deadline`
+        (`time.monotonic`)."""
+        if self._linear is not None and not (self._plain_text_only and _is_special(text)):
+            match = self._linear.search(text)
+        else:
+            try:
+                # concurrent: without the interpreter's lock, so that other threads go on meanwhile.
+                match = self._backtracking.search(
+                    text, timeout=max(deadline - time.monotonic(), 0.001), concurrent=True
+                )
+            except TimeoutError:
+                raise RegexTimeoutError(f"The regex {self.source!r} took longer than {TIMEOUT_SECONDS:g} s.") from None
+        return None if match is None else (match.group(), *match.groups())
+
+
+def compile_all(sources: Sequence[str], pointer: str) -> tuple[Pattern, ...]:
+    """Patterns in the order given. Raises `InvalidRequestError` for one that is no regex, or one too large."""
+    if len(sources) > MAX_PATTERNS:
+        raise InvalidRequestError(f"At most {MAX_PATTERNS} regexes are taken.", pointer=pointer)
+    return tuple(_compile(source, f"{pointer}/{index}") for index, source in enumerate(sources))
+
+
+def first_match(patterns: Sequence[Pattern], text: str) -> Sequence[str | None] | None:
+    """The first match of the first pattern that has one, as (whole, group 1, …), or None.
+
+    May take `TIMEOUT_SECONDS`: not for an event loop. Raises `TextTooLongError` and `RegexTimeoutError`."""
+    if len(text.encode(errors="replace")) > MAX_TEXT_BYTES:
+        raise TextTooLongError(f"The text is longer than the {MAX_TEXT_BYTES // 1024} KB that regexes are run on.")
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    for pattern in patterns:
+        match = pattern.search(text, deadline)
+        if match is not None:
+            return match
+    return None
+
+
+def captured(match: Sequence[str | None]) -> str:
+    """What a match is about: its first group that took part, or all of it where it has no groups."""
+    groups = [group for group in match[1:] if group is not None]
+    whole = match[0]
+    assert whole is not None
+    return groups[0] if groups else whole
+
+
+def _compile(source: str, pointer: str) -> Pattern:
+    if len(source) > MAX_PATTERN_CHARACTERS:
+        raise InvalidRequestError(f"A regex has at most {MAX_PATTERN_CHARACTERS} characters.", pointer=pointer)
+    linear = _compile_re2(source)
+    # RE2 bounds repetitions; `regex` would spell out `((a{1000}){1000}){1000}` until the memory is gone.
+    if linear is None and _compile_re2(_LACKING_IN_RE2.sub(_stand_in, source)) is None:
+        raise InvalidRequestError(f"The regex {source!r} is not valid, or larger than is run here.", pointer=pointer)
+    try:
+        backtracking = regex.compile(source)
+    except (regex.error, OverflowError, RecursionError) as error:
+        raise InvalidRequestError(f"The regex {source!r} is not valid: {error}.", pointer=pointer) from None
+    return Pattern(
+        source=source,
+        _linear=None if _OTHER_MEANING.search(source) else linear,
+        _backtracking=backtracking,
+        _plain_text_only=_PLAIN_TEXT_ONLY.search(source) is not None or not source.isascii(),
+    )
+
+
+def _stand_in(match: re.Match[str]) -> str:
+    if match.group().startswith("(?") and not match.group().startswith("(?P="):
+        return "(?:"
+    return "" if match.group() in ("+", r"\Z") else "x"
+
+
+def _compile_re2(source: str) -> Any | None:
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(source, options)
+    except (re2.error, UnicodeEncodeError):
+        return None
+
+
+def _is_special(text: str) -> bool:
+    return _NOT_PLAIN.search(text) is not None or text.endswith("\n")

@@ -1,0 +1,89 @@
+"""What the engine process is asked and what it answers, as JSON over its unix socket.
+
+`local` writes requests and reads answers, `engine_process` the other way round. Everything is text by now: content
+parts were flattened, and images refused, before a request got here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError, PaddockError
+from paddock.inference.engine import Sampling
+
+
+class LocalModel(msgspec.Struct, frozen=True):
+    """What to load. `weights` is the name that `hub.fetch` knows, `adapter` a folder with an adapter over them;
+    `model_id` is what messages call the model."""
+
+    model_id: str
+    weights: str
+    adapter: str | None = None
+
+
+class ChatRequest(msgspec.Struct, frozen=True, tag="chat"):
+    """Answer a conversation: turns of `role` and text `content`."""
+
+    model: LocalModel
+    messages: list[dict[str, Any]]
+    sampling: Sampling
+
+
+class CompletionRequest(msgspec.Struct, frozen=True, tag="completion"):
+    """Continue a text."""
+
+    model: LocalModel
+    prompt: str
+    sampling: Sampling
+
+
+class RerankRequest(msgspec.Struct, frozen=True, tag="rerank"):
+    """Score each item's relevance to a query."""
+
+    model: LocalModel
+    query: str
+    items: list[str]
+
+
+Request = ChatRequest | CompletionRequest | RerankRequest
+
+
+class GenerationAnswer(msgspec.Struct, frozen=True):
+    """Text and how it came to an end; counts are tokens."""
+
+    text: str
+    finish_reason: str
+    num_prompt_tokens: int
+    num_generated_tokens: int
+
+
+class RerankAnswer(msgspec.Struct, frozen=True):
+    """A finite score for each item, in the order of the items."""
+
+    scores: list[float]
+
+
+Answer = GenerationAnswer | RerankAnswer
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why there is no answer."""
+
+    status: int
+    title: str
+    detail: str
+
+    @classmethod
+    def of(cls, error: PaddockError) -> Failure:
+        return cls(error.status, error.title, error.detail)
+
+    def to_error(self) -> PaddockError:
+        """The error that the engine process met, to be raised on this side."""
+        return _ERRORS.get(self.status, BackendError)(self.detail)
+
+
+_ERRORS: dict[int, type[PaddockError]] = {
+    error.status: error for error in (InvalidRequestError, BackendError, BackendTimeoutError)
+}

@@ -1,0 +1,147 @@
+"""The process that holds local models: JSON over HTTP on a unix socket that the server handed down.
+
+The event loop talks to clients; one worker thread does all that takes tensors, so that models never compete for the
+same cores. A client that hangs up takes its request back, waiting or running. Which requests go together is
+`engine_queue`'s choice, what is in memory `loading`'s, and the computing that of `language_model` and `rerankers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from paddock.errors import BackendError, InvalidRequestError, PaddockError
+from paddock.inference import model_files
+from paddock.inference.engine_messages import ChatRequest, CompletionRequest, Failure, Request, RerankRequest
+from paddock.inference.engine_queue import Queue, Work
+from paddock.settings import Settings
+
+if TYPE_CHECKING:
+    from paddock.inference.loading import LoadedModels
+
+log = logging.getLogger("paddock.engine")
+
+BACKLOG = 1024
+"""Clients that may wait to be let in, as while the process still starts."""
+
+_MAX_BODY_BYTES = 2**30  # the server has bounded its clients' requests by now
+
+_encoder = msgspec.json.Encoder()
+_generate_decoder = msgspec.json.Decoder(ChatRequest | CompletionRequest)
+_rerank_decoder = msgspec.json.Decoder(RerankRequest)
+
+
+def run(settings: Settings, socket_descriptor: int) -> None:
+    """Serve on the listening socket until SIGTERM; does not return."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    asyncio.run(_serve(settings, socket.socket(fileno=socket_descriptor)))
+    log.info("Ending, as asked.")
+    logging.shutdown()
+    # The worker may be deep inside a computation: an orderly end of the interpreter would wait for it or crash on it.
+    os._exit(0)
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> None:
+    queue = Queue(settings.max_batch_size)
+    threading.Thread(target=_Worker(settings, queue).run, name="worker", daemon=True).start()
+    app = web.Application(client_max_size=_MAX_BODY_BYTES)
+    app.router.add_post("/generate", lambda request: _handle(request, queue, _generate_decoder))
+    app.router.add_post("/rerank", lambda request: _handle(request, queue, _rerank_decoder))
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0)
+    await runner.setup()
+    asked_to_end = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked_to_end.set)
+    # Ctrl-C in a terminal is for the server, which then tells this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    await web.SockSite(runner, listener, backlog=BACKLOG).start()
+    log.info("The engine is process %d.", os.getpid())
+    await asked_to_end.wait()
+    await runner.cleanup()
+
+
+async def _handle(request: web.Request, queue: Queue, decoder: msgspec.json.Decoder[Any]) -> web.Response:
+    try:
+        asked: Request = decoder.decode(await request.read())
+        files = await asyncio.to_thread(model_files.find, asked.model)
+        work = Work(asked, files)
+        queue.submit(work)
+        # If the client hangs up, this is cancelled, and cancels the work with it.
+        answer = await asyncio.wrap_future(work.answer)
+    except msgspec.DecodeError as error:
+        return _failed(InvalidRequestError(f"The engine cannot read this request: {error}"))
+    except PaddockError as error:
+        return _failed(error)
+    return web.Response(body=_encoder.encode(answer), content_type="application/json")
+
+
+def _failed(error: PaddockError) -> web.Response:
+    body = _encoder.encode(Failure.of(error))
+    return web.Response(status=error.status, body=body, content_type="application/json")
+
+
+class _Worker:
+    """Does batch after batch, as long as the process lives."""
+
+    def __init__(self, settings: Settings, queue: Queue) -> None:
+        self._settings = settings
+        self._queue = queue
+        self._models: LoadedModels | None = None
+
+    def run(self) -> None:
+        while True:
+            works = self._queue.take()
+            try:
+                self._do(works)
+            except PaddockError as error:
+                _fail_all(works, error)
+            except Exception as error:
+                log.exception("A batch failed.")
+                reason = f"The engine for local models met an unexpected error ({type(error).__name__})."
+                _fail_all(works, BackendError(f"{reason} Its log has the details."))
+
+    def _do(self, works: list[Work]) -> None:
+        """Answer `works`; those that join them meanwhile are added to the list."""
+        models = self._models = self._models or _load_libraries(self._settings)
+        model_id, files = works[0].request.model.model_id, works[0].files
+        if works[0].is_rerank:
+            models.reranker(model_id, files).rerank(works)
+            return
+
+        def more(limit: int) -> list[Work]:
+            joining = self._queue.take_more(works[0], limit)
+            works.extend(joining)
+            return joining
+
+        models.language_model(model_id, files).generate(works, more, max_rows=self._settings.max_batch_size)
+
+
+def _load_libraries(settings: Settings) -> LoadedModels:
+    """Import torch and the rest, which takes seconds."""
+    try:
+        import torch
+        from transformers.utils.logging import disable_progress_bar
+
+        from paddock.inference.loading import LoadedModels
+    except ImportError as error:
+        log.exception("The libraries for local models are not installed.")
+        raise BackendError(
+            "This server has no local models: it was installed without `paddock[models]` and torch."
+        ) from error
+    torch.set_num_threads(settings.num_threads)
+    disable_progress_bar()
+    return LoadedModels(settings)
+
+
+def _fail_all(works: list[Work], error: PaddockError) -> None:
+    """Those that were answered already stay so."""
+    for work in works:
+        work.fail(error)

@@ -1,0 +1,128 @@
+"""Requests that wait in the engine process, and which of them are worth doing together.
+
+The event loop submits, one worker thread takes. What to do with a request is the worker's business; nothing here
+knows of models or tensors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from concurrent.futures import Future, InvalidStateError
+
+from paddock.errors import PaddockError
+from paddock.inference.engine_messages import Answer, ChatRequest, Request, RerankRequest
+from paddock.inference.model_files import ModelFiles
+
+_SETTLE_SECONDS = 0.002
+_MAX_SETTLE_SECONDS = 0.02
+"""An idle engine waits so long for the rest of a burst, as long as it keeps growing, before it starts on the first."""
+
+_MAX_ITEMS = 512
+"""Items of rerank requests that are scored together; a request with more of them is scored alone."""
+
+
+class Work:
+    """One request and the promise of its answer. Cancelling the promise, at any time, is how a client leaves."""
+
+    def __init__(self, request: Request, files: ModelFiles) -> None:
+        self.request = request
+        self.files = files
+        self.answer: Future[Answer] = Future()
+
+    @property
+    def is_abandoned(self) -> bool:
+        return self.answer.cancelled()
+
+    @property
+    def is_rerank(self) -> bool:
+        return isinstance(self.request, RerankRequest)
+
+    @property
+    def num_characters(self) -> int:
+        """How long it is, roughly: texts of like length make batches with little padding."""
+        request = self.request
+        if isinstance(request, ChatRequest):
+            return sum(len(message["content"]) for message in request.messages)
+        return len(request.query) if isinstance(request, RerankRequest) else len(request.prompt)
+
+    @property
+    def num_items(self) -> int:
+        return len(self.request.items) if isinstance(self.request, RerankRequest) else 1
+
+    def fits(self, other: Work) -> bool:
+        """Whether the two can be done together: by the same model, in the same way."""
+        return self.is_rerank == other.is_rerank and self.request.model == other.request.model
+
+    def finish(self, answer: Answer) -> None:
+        with contextlib.suppress(InvalidStateError):  # the client left just now
+            self.answer.set_result(answer)
+
+    def fail(self, error: PaddockError) -> None:
+        with contextlib.suppress(InvalidStateError):
+            self.answer.set_exception(error)
+
+
+class Queue:
+    """Waiting work in the order of its arrival."""
+
+    def __init__(self, max_batch_size: int) -> None:
+        self._max_batch_size = max_batch_size
+        self._waiting: list[Work] = []
+        self._changed = threading.Condition()
+
+    def submit(self, work: Work) -> None:
+        with self._changed:
+            self._waiting.append(work)
+            self._changed.notify()
+
+    def take(self) -> list[Work]:
+        """Wait for work; the oldest, with what fits it. Abandoned work is dropped."""
+        with self._changed:
+            while True:
+                self._drop_abandoned()
+                if self._waiting:
+                    self._let_burst_settle()
+                    self._drop_abandoned()
+                    if self._waiting:
+                        return self._remove(self._choose())
+                self._changed.wait()
+
+    def take_more(self, like: Work, limit: int) -> list[Work]:
+        """What may join running work that is `like` these, at once: nothing, if something else has waited longest."""
+        with self._changed:
+            self._drop_abandoned()
+            if limit <= 0 or not self._waiting or not self._waiting[0].fits(like):
+                return []
+            return self._remove([work for work in self._waiting if work.fits(like)][:limit])
+
+    def _let_burst_settle(self) -> None:
+        deadline = time.monotonic() + _MAX_SETTLE_SECONDS
+        num_seen = 0
+        while num_seen < len(self._waiting) < self._max_batch_size and time.monotonic() < deadline:
+            num_seen = len(self._waiting)
+            self._changed.wait(_SETTLE_SECONDS)
+
+    def _choose(self) -> list[Work]:
+        """The oldest and its nearest in length: it is always among them, so nothing waits forever."""
+        oldest = self._waiting[0]
+        fitting = [work for work in self._waiting if work.fits(oldest)]
+        fitting.sort(key=lambda work: abs(work.num_characters - oldest.num_characters))
+        if not oldest.is_rerank:
+            return fitting[: self._max_batch_size]
+        chosen = [oldest]
+        num_items = oldest.num_items
+        for work in fitting:
+            if work is not oldest and num_items + work.num_items <= _MAX_ITEMS:
+                chosen.append(work)
+                num_items += work.num_items
+        return chosen
+
+    def _remove(self, chosen: list[Work]) -> list[Work]:
+        taken = {id(work) for work in chosen}
+        self._waiting = [work for work in self._waiting if id(work) not in taken]
+        return chosen
+
+    def _drop_abandoned(self) -> None:
+        self._waiting = [work for work in self._waiting if not work.is_abandoned]

@@ -1,0 +1,143 @@
+"""The decoding loop: sequences of one model in a batch that they join and leave at any token.
+
+A sequence that ends leaves at once and its answer goes out; waiting ones take its place. What a sequence says does not
+depend on its neighbours: padding is masked, positions are its own, and so are its knobs and random numbers. Text,
+tokenizers and adapters are `language_model`'s. Shapes: B rows, T columns, V tokens of the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from paddock.inference import kv_cache, sampling
+from paddock.inference.forward import forward, pad_left
+from paddock.inference.sampling import Knobs
+
+MAX_POSITIONS = 65_536
+"""Rows times columns that a batch may come to: it bounds the memory of keys and values. One sequence always fits."""
+
+_MAX_PREFILL_POSITIONS = 16_384
+"""Rows times columns of prompts that are read in one pass: it bounds the memory of activations."""
+
+
+@dataclass(eq=False)
+class Sequence:
+    """One answer in the making."""
+
+    prompt_ids: list[int]
+    max_new_tokens: int
+    knobs: Knobs
+    end_ids: frozenset[int]
+    """Tokens that end the answer."""
+    is_stopped: Callable[[list[int]], bool]
+    """Whether the generated tokens hold a stop sequence."""
+    is_abandoned: Callable[[], bool]
+    """Whether nobody waits for the answer any more."""
+    finish: Callable[[list[int], str], None]
+    """Called once, with the generated tokens and the reason for the end: `stop` or `length`."""
+    generated_ids: list[int] = field(default_factory=list)
+
+    @property
+    def num_positions(self) -> int:
+        """How many columns it may come to."""
+        return len(self.prompt_ids) + self.max_new_tokens
+
+    def accept(self, token_id: int) -> bool:
+        """Add a token. False once the answer has come to its end and went out, or nobody waits for it."""
+        self.generated_ids.append(token_id)
+        if token_id in self.end_ids or self.is_stopped(self.generated_ids):
+            self.finish(self.generated_ids, "stop")
+        elif len(self.generated_ids) >= self.max_new_tokens:
+            self.finish(self.generated_ids, "length")
+        else:
+            return not self.is_abandoned()
+        return False
+
+
+def generate(
+    model: torch.nn.Module, waiting: list[Sequence], more: Callable[[int], list[Sequence]], *, max_rows: int
+) -> None:
+    """Bring all of `waiting` to their ends, and those that `more(limit)` gives meanwhile, `max_rows` at a time.
+
+    Raises `BackendError` if the model computes something that is not a number."""
+    with torch.inference_mode():
+        batch = _Batch(model)
+        while waiting or batch.rows:
+            if batch.can_grow:
+                # What waits already goes first: shorter ones that kept arriving could push a long one back forever.
+                waiting = waiting or more(max_rows - len(batch.rows))
+                admitted = _admit(waiting, batch.rows, max_rows)
+                waiting = [sequence for sequence in waiting if sequence not in admitted]
+                if admitted:
+                    batch.add(admitted)
+            if batch.rows:
+                batch.step()
+
+
+def _admit(waiting: list[Sequence], running: list[Sequence], max_rows: int) -> list[Sequence]:
+    """The waiting sequences that may be read next, in one pass: the shortest first, so that there is little padding."""
+    admitted: list[Sequence] = []
+    for sequence in sorted(waiting, key=lambda sequence: len(sequence.prompt_ids)):
+        rows = [*running, *admitted, sequence]
+        num_positions = len(rows) * max(row.num_positions for row in rows)
+        num_prefilled = (len(admitted) + 1) * len(sequence.prompt_ids)
+        fits = num_positions <= MAX_POSITIONS and num_prefilled <= _MAX_PREFILL_POSITIONS and len(rows) <= max_rows
+        if not fits and len(rows) > 1:
+            break
+        admitted.append(sequence)
+    return admitted
+
+
+class _Batch:
+    """The sequences that run, their cache and its mask (1 where a column is a token of the row's own)."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.rows: list[Sequence] = []
+        self._model = model
+        self._device = next(model.parameters()).device
+        self._cache: Any = None
+        self._mask_BT = torch.empty(0)
+
+    @property
+    def can_grow(self) -> bool:
+        return not self.rows or kv_cache.is_joinable(self._cache)
+
+    def add(self, sequences: list[Sequence]) -> None:
+        """Read the prompts of `sequences`, choose their first tokens, and let them join."""
+        ids_BT, mask_BT = pad_left([sequence.prompt_ids for sequence in sequences], self._device)
+        logits_BTV, cache = forward(self._model, ids_BT, mask_BT, num_logits=1, cache=None, use_cache=True)
+        rows, mask_BT = _advance(sequences, logits_BTV[:, -1], cache, mask_BT)
+        if self.rows and rows:
+            self._mask_BT = kv_cache.join(self._cache, self._mask_BT, cache, mask_BT)
+        elif rows:
+            self._cache, self._mask_BT = cache, mask_BT
+        self.rows += rows
+
+    def step(self) -> None:
+        """One more token for each sequence."""
+        last_B1 = torch.tensor([[sequence.generated_ids[-1]] for sequence in self.rows], device=self._device)
+        mask_BT = torch.cat([self._mask_BT, torch.ones_like(last_B1)], dim=1)
+        logits_BTV, self._cache = forward(
+            self._model, last_B1, mask_BT, num_logits=1, cache=self._cache, use_cache=True
+        )
+        self.rows, self._mask_BT = _advance(self.rows, logits_BTV[:, -1], self._cache, mask_BT)
+
+
+def _advance(
+    rows: list[Sequence], logits_BV: torch.Tensor, cache: Any, mask_BT: torch.Tensor
+) -> tuple[list[Sequence], torch.Tensor]:
+    """Choose each row's next token. Returns the rows that go on, and their mask; the cache holds those alone."""
+    for row, sequence in enumerate(rows):
+        penalty = sequence.knobs.repetition_penalty
+        if penalty != 1.0:
+            token_ids = sequence.prompt_ids + sequence.generated_ids
+            logits_BV[row] = sampling.penalize(logits_BV[row], token_ids, penalty)
+    tokens = sampling.choose(logits_BV, [sequence.knobs for sequence in rows]).tolist()
+    going_on = [row for row, sequence in enumerate(rows) if sequence.accept(tokens[row])]
+    if going_on and len(going_on) < len(rows):
+        mask_BT = kv_cache.keep_rows(cache, mask_BT, going_on)
+    return [rows[row] for row in going_on], mask_BT

@@ -1,0 +1,250 @@
+"""A causal language model as requests see it: text in, text out, through its tokenizer and chat template.
+
+Weights are read as safetensors only and no code from a model's folder runs. Several adapters share one copy of their
+base. The decoding loop is `generate`'s; which models are in memory is `loading`'s business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from paddock.errors import InvalidRequestError
+from paddock.inference import generate, model_files
+from paddock.inference.engine import Sampling
+from paddock.inference.engine_messages import ChatRequest, CompletionRequest, GenerationAnswer
+from paddock.inference.engine_queue import Work
+from paddock.inference.generate import Sequence
+from paddock.inference.sampling import Knobs
+
+DEFAULT_MAX_TOKENS = 256
+"""The length of an answer, where neither the request nor the model's `generation_config` says it."""
+
+_GREEDY_BELOW = 1e-5
+"""Temperatures under it are greedy: to divide by them could overflow, and would mean the same."""
+
+_MAX_VARIANTS = 16
+"""Adapters kept over one base; the least recently used goes first."""
+
+_NO_LIMIT = 10**9
+"""Contexts at and above it are a tokenizer's way to say that it knows none."""
+
+
+class Variant(NamedTuple):
+    """What makes a model of a base: the adapter over it, or none, and the tokenizer."""
+
+    adapter_name: str | None
+    tokenizer: Any
+
+
+class Weights:
+    """One base in memory, and the adapters over it."""
+
+    def __init__(self, folder: Path, device: str, dtype: torch.dtype) -> None:
+        """Raises `ValueError` if weights are missing: the library would go on with random numbers in their place."""
+        self.model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        if report["missing_keys"]:
+            raise ValueError(f"its files lack the weights {', '.join(sorted(report['missing_keys'])[:5])}")
+        self.model.to(device).eval()
+        self._folder = folder
+        self._with_adapters: Any = None
+        self._variants: OrderedDict[tuple[Path | None, int], Variant] = OrderedDict()
+        self._num_adapters_ever = 0
+
+    def variant(self, adapter: Path | None) -> Variant:
+        """The base itself, or with the adapter in a folder, which is loaded unless it is there."""
+        key = (adapter, 0 if adapter is None else model_files.stamp(adapter))
+        if key not in self._variants:
+            has_tokenizer = adapter is not None and (adapter / "tokenizer_config.json").exists()
+            tokenizer = AutoTokenizer.from_pretrained(
+                adapter if has_tokenizer else self._folder, trust_remote_code=False, local_files_only=True
+            )
+            name = None if adapter is None else self._load_adapter(adapter)
+            self._variants[key] = Variant(name, tokenizer)
+            if len(self._variants) > _MAX_VARIANTS:
+                _, oldest = self._variants.popitem(last=False)
+                if oldest.adapter_name is not None:
+                    self._with_adapters.delete_adapter(oldest.adapter_name)
+        self._variants.move_to_end(key)
+        return self._variants[key]
+
+    def _load_adapter(self, folder: Path) -> str:
+        name = f"adapter-{self._num_adapters_ever}"
+        self._num_adapters_ever += 1
+        if self._with_adapters is None:
+            self._with_adapters = PeftModel.from_pretrained(self.model, folder, adapter_name=name)
+        else:
+            self._with_adapters.load_adapter(folder, adapter_name=name)
+        self.model.eval()  # an adapter arrives in training mode, its dropout on
+        return name
+
+    @contextlib.contextmanager
+    def using(self, adapter_name: str | None) -> Iterator[Any]:
+        """The model with one adapter, or with none."""
+        if adapter_name is not None:
+            self._with_adapters.set_adapter(adapter_name)
+            yield self.model
+        elif self._with_adapters is not None:
+            with self._with_adapters.disable_adapter():
+                yield self.model
+        else:
+            yield self.model
+
+
+class LanguageModel:
+    """A base, or an adapter over one, under the name that messages call it by."""
+
+    def __init__(self, model_id: str, weights: Weights, variant: Variant) -> None:
+        self.model_id = model_id
+        self.tokenizer = variant.tokenizer
+        self._weights = weights
+        self._adapter_name = variant.adapter_name
+        config = weights.model.config.get_text_config()
+        self._defaults = weights.model.generation_config
+        ends = (self._defaults.eos_token_id, config.eos_token_id, self.tokenizer.eos_token_id)
+        self._end_ids = frozenset[int]().union(*map(_ids, ends))
+        limit = getattr(config, "max_position_embeddings", None) or self.tokenizer.model_max_length
+        self.context = limit if limit < _NO_LIMIT else None
+        """How many tokens prompt and answer may have together; None if the model does not say."""
+
+    def active(self) -> contextlib.AbstractContextManager[Any]:
+        """The module that computes, with this model's adapter switched on."""
+        return self._weights.using(self._adapter_name)
+
+    def generate(self, works: list[Work], more: Callable[[int], list[Work]], *, max_rows: int) -> None:
+        """Answer chats and completions, and those that `more(limit)` gives meanwhile."""
+        with self.active() as model:
+            generate.generate(
+                model, self._sequences(works), lambda limit: self._sequences(more(limit)), max_rows=max_rows
+            )
+
+    def _sequences(self, works: list[Work]) -> list[Sequence]:
+        sequences = []
+        for work in works:
+            try:
+                sequences.append(self._sequence(work))
+            except InvalidRequestError as error:
+                work.fail(error)
+        return sequences
+
+    def _sequence(self, work: Work) -> Sequence:
+        request = work.request
+        assert isinstance(request, ChatRequest | CompletionRequest)
+        if isinstance(request, ChatRequest):
+            prompt_ids = self._encode_chat(request.messages)
+        else:
+            prompt_ids = self._encode_text(request.prompt)
+        max_new_tokens = self._max_new_tokens(len(prompt_ids), request.sampling.max_tokens)
+        stop = request.sampling.stop
+        # A stop sequence that is one special token never shows in the text: it ends the answer like the model's own.
+        special_ids = self.tokenizer.get_added_vocab()
+        end_ids = self._end_ids | {special_ids[text] for text in stop if text in special_ids}
+
+        def finish(ids: list[int], reason: str) -> None:
+            text_ids = ids[:-1] if ids[-1] in end_ids else ids
+            text = self._answer_text(request, prompt_ids, text_ids)
+            work.finish(GenerationAnswer(_cut(text, stop), reason, len(prompt_ids), len(ids)))
+
+        return Sequence(
+            prompt_ids=prompt_ids,
+            max_new_tokens=max_new_tokens,
+            knobs=self._knobs(request.sampling),
+            end_ids=end_ids,
+            is_stopped=self._stop_check(stop),
+            is_abandoned=lambda: work.is_abandoned,
+            finish=finish,
+        )
+
+    def _encode_chat(self, messages: list[dict[str, Any]]) -> list[int]:
+        if self.tokenizer.chat_template is None:
+            raise InvalidRequestError(
+                f"The model {self.model_id} has no chat template, so it cannot take a conversation. "
+                "Ask for a completion of a text instead."
+            )
+        try:
+            text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        except (jinja2.TemplateError, TypeError, ValueError) as error:
+            raise InvalidRequestError(
+                f"The chat template of {self.model_id} does not take these messages: {error}"
+            ) from None
+        return self._encode_text(text, add_special_tokens=False)
+
+    def _encode_text(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"]
+        if not ids:
+            raise InvalidRequestError("The prompt is empty: there is nothing to continue.")
+        return ids
+
+    def _max_new_tokens(self, num_prompt_tokens: int, asked: int | None) -> int:
+        wanted: int = asked or self._defaults.max_new_tokens or DEFAULT_MAX_TOKENS
+        if self.context is None:
+            return wanted
+        if num_prompt_tokens >= self.context:
+            raise InvalidRequestError(
+                f"The prompt has {num_prompt_tokens} tokens, and the context of {self.model_id} holds {self.context} "
+                "for prompt and answer together."
+            )
+        room: int = self.context - num_prompt_tokens
+        return min(wanted, room)
+
+    def _knobs(self, sampling: Sampling) -> Knobs:
+        top_p = sampling.top_p if sampling.top_p is not None else self._defaults.top_p
+        top_k = sampling.top_k if sampling.top_k is not None else self._defaults.top_k
+        return Knobs(
+            temperature=sampling.temperature if sampling.temperature >= _GREEDY_BELOW else 0.0,
+            top_k=top_k or 0,
+            top_p=1.0 if top_p is None else top_p,
+            repetition_penalty=sampling.repetition_penalty,
+            random=random.Random(sampling.seed),  # noqa: S311
+        )
+
+    def _stop_check(self, stop: tuple[str, ...]) -> Callable[[list[int]], bool]:
+        if not stop:
+            return lambda _ids: False
+        # Every token is a byte at least, so a stop sequence that the last token completed lies within this many.
+        num_tokens = max(len(text.encode()) for text in stop) + 4
+
+        def is_stopped(ids: list[int]) -> bool:
+            end = self._decode(ids[-num_tokens:])
+            return any(text in end for text in stop)
+
+        return is_stopped
+
+    def _decode(self, ids: list[int]) -> str:
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
+
+    def _answer_text(self, request: ChatRequest | CompletionRequest, prompt_ids: list[int], ids: list[int]) -> str:
+        if isinstance(request, ChatRequest):
+            return self._decode(ids)
+        # Some tokenizers drop a space where a text begins: a continuation is decoded behind the prompt's last tokens.
+        before = self._decode(prompt_ids[-8:])
+        both = self._decode(prompt_ids[-8:] + ids)
+        return both[len(before) :] if both.startswith(before) else self._decode(ids)
+
+
+def _cut(text: str, stop: tuple[str, ...]) -> str:
+    places = [text.find(sequence) for sequence in stop if sequence in text]
+    return text[: min(places)] if places else text
+
+
+def _ids(value: int | list[int] | None) -> set[int]:
+    if value is None:
+        return set()
+    return {value} if isinstance(value, int) else set(value)

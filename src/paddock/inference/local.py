@@ -1,0 +1,139 @@
+"""Models on this machine: a client of the engine process, in the server and in the processes of evaluation jobs alike.
+
+Text only: content parts of text are joined here, images are refused here, before a request goes out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiohttp
+import msgspec
+
+from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
+from paddock.inference.engine import Generation, Message, Model, Sampling
+from paddock.inference.engine_messages import (
+    ChatRequest,
+    CompletionRequest,
+    Failure,
+    GenerationAnswer,
+    LocalModel,
+    Request,
+    RerankAnswer,
+    RerankRequest,
+)
+from paddock.inference.http_session import BoundedSession
+
+DEADLINE_SECONDS = 600.0
+"""A request that took so long, waiting and loading included, is given up."""
+
+_MAX_CONNECTIONS = 256  # enough to fill several batches; the engine has the queue
+
+Answer = TypeVar("Answer", GenerationAnswer, RerankAnswer)
+
+
+class LocalEngine:
+    """The engine behind the provider `local`."""
+
+    max_concurrency = 64
+
+    def __init__(self, socket_path: Path, checkpoint_root: Path, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
+        self._checkpoint_root = checkpoint_root
+
+        def make_session() -> aiohttp.ClientSession:
+            # Connections are not kept: hanging up is how a request is taken back, and one to a process that died is
+            # worth nothing.
+            connector = aiohttp.UnixConnector(str(socket_path), limit=0, force_close=True)
+            timeout = aiohttp.ClientTimeout(total=deadline_seconds)
+            return aiohttp.ClientSession(connector=connector, timeout=timeout)
+
+        self._session = BoundedSession(make_session, max_concurrency=_MAX_CONNECTIONS)
+
+    async def chat(self, model: Model, messages: Sequence[Message], sampling: Sampling) -> Generation:
+        """See `Engine`."""
+        turns = [message | {"content": _text_of_turn(message, i)} for i, message in enumerate(messages)]
+        return await self._generate(ChatRequest(self._files(model), turns, sampling))
+
+    async def complete(self, model: Model, prompt: str, sampling: Sampling) -> Generation:
+        """See `Engine`."""
+        return await self._generate(CompletionRequest(self._files(model), prompt, sampling))
+
+    async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> list[float]:
+        """See `Engine`."""
+        texts = [_text_to_rank(item, f"/items/{index}", model.model_id) for index, item in enumerate(items)]
+        request = RerankRequest(self._files(model), _text_to_rank(query, "/query", model.model_id), texts)
+        return (await self._ask("rerank", request, RerankAnswer)).scores
+
+    async def close(self) -> None:
+        """See `Engine`."""
+        await self._session.close()
+
+    def _files(self, model: Model) -> LocalModel:
+        if model.job_id is None:
+            return LocalModel(model.model_id, model.provider_model_id)
+        folder = str(self._checkpoint_root / model.provider_model_id)
+        if model.base_model is None:
+            return LocalModel(model.model_id, folder)
+        return LocalModel(model.model_id, model.base_model, folder)
+
+    async def _generate(self, request: ChatRequest | CompletionRequest) -> Generation:
+        started_at = time.perf_counter()
+        answer = await self._ask("generate", request, GenerationAnswer)
+        return Generation(
+            text=answer.text,
+            finish_reason=answer.finish_reason,
+            num_prompt_tokens=answer.num_prompt_tokens,
+            num_generated_tokens=answer.num_generated_tokens,
+            latency_seconds=time.perf_counter() - started_at,
+        )
+
+    async def _ask(self, path: str, request: Request, answer_type: type[Answer]) -> Answer:
+        body = msgspec.json.encode(request)
+        try:
+            async with (
+                self._session.turn() as session,
+                session.post(f"http://engine/{path}", data=body) as response,
+            ):
+                content = await response.read()
+        except TimeoutError:
+            raise BackendTimeoutError("The engine for local models did not answer in time.") from None
+        except aiohttp.ClientConnectorError:
+            raise BackendError("The engine for local models is not there: no server runs on this folder.") from None
+        except aiohttp.ClientError:
+            raise BackendError(
+                "The engine for local models ended before it answered; the server's log says how. "
+                "A repetition starts it anew."
+            ) from None
+        try:
+            if response.status != 200:
+                raise msgspec.json.decode(content, type=Failure).to_error()
+            return msgspec.json.decode(content, type=answer_type)
+        except msgspec.DecodeError:
+            raise BackendError("The engine for local models gave an answer that cannot be read.") from None
+
+
+def _text_of_turn(message: Message, index: int) -> str:
+    """A turn's text, its parts joined. Raises `InvalidRequestError` naming the part that is no text."""
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    texts = []
+    for part_index, part in enumerate(content or ()):
+        if part.get("type") != "text":
+            raise InvalidRequestError(
+                f"Part {part_index} of message {index} is of the type {part.get('type')}; local models read text only."
+            )
+        texts.append(part["text"])
+    return "".join(texts)
+
+
+def _text_to_rank(item: Any, pointer: str, model_id: str) -> str:
+    if isinstance(item, str):
+        return item
+    if item.get("type") != "text":
+        raise InvalidRequestError(f"{pointer} is an image, and the model {model_id} ranks text only.", pointer=pointer)
+    text: str = item["text"]
+    return text

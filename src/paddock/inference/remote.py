@@ -1,0 +1,233 @@
+"""Models behind somebody's HTTP server: OpenAI's `/chat/completions` and `/completions`, and `/rerank` as Cohere and
+Jina shape it. vLLM, Ollama, llama.cpp and their like speak these.
+
+A request that met a busy or broken server is sent again, a few times; what the server answers is checked before
+anyone computes with it. The key stands in the Authorization header and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+import aiohttp
+import msgspec
+
+from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
+from paddock.inference.engine import Generation, Message, Model, Sampling
+from paddock.inference.http_session import BoundedSession
+from paddock.settings import Provider
+
+log = logging.getLogger("paddock.inference")
+
+_MAX_ATTEMPTS = 4
+_FIRST_PAUSE_SECONDS = 0.5
+_MAX_PAUSE_SECONDS = 60.0
+"""A server that asks for a longer pause (Retry-After) is given up instead."""
+
+_SHOWN_CHARACTERS = 500
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+
+
+class _ChatChoice(msgspec.Struct):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _TextChoice(msgspec.Struct):
+    text: str
+    finish_reason: str | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _ChatAnswer(msgspec.Struct):
+    choices: list[_ChatChoice]
+    usage: _Usage | None = None
+
+
+class _TextAnswer(msgspec.Struct):
+    choices: list[_TextChoice]
+    usage: _Usage | None = None
+
+
+class _Rank(msgspec.Struct):
+    index: int
+    relevance_score: float
+
+
+class _RerankAnswer(msgspec.Struct):
+    results: list[_Rank]
+
+
+Answer = TypeVar("Answer", _ChatAnswer, _TextAnswer, _RerankAnswer)
+
+
+Choice = TypeVar("Choice", _ChatChoice, _TextChoice)
+
+
+class _TryAgainError(Exception):
+    """The server may answer the same request later; `reason` is what to say if it does not."""
+
+    def __init__(self, reason: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after_seconds = retry_after_seconds
+
+
+class RemoteEngine:
+    """The engine behind one configured provider."""
+
+    def __init__(self, provider: Provider) -> None:
+        self.max_concurrency = provider.config.max_concurrency
+        self._name = f"The provider {provider.provider_id}"
+        self._base_url = provider.config.base_url.rstrip("/")
+        headers = {"Authorization": f"Bearer {provider.config.api_key}", "Content-Type": "application/json"}
+
+        def make_session() -> aiohttp.ClientSession:
+            timeout = aiohttp.ClientTimeout(total=provider.config.timeout_seconds)
+            return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers, timeout=timeout)
+
+        self._session = BoundedSession(make_session, max_concurrency=self.max_concurrency)
+
+    async def chat(self, model: Model, messages: Sequence[Message], sampling: Sampling) -> Generation:
+        """See `Engine`."""
+        body = {"model": model.provider_model_id, "messages": list(messages)} | _sampling_fields(sampling)
+        answer, seconds = await self._ask("chat/completions", body, _ChatAnswer)
+        choice = self._first(answer.choices)
+        return _generation(choice.message.content or "", choice.finish_reason, answer.usage, seconds)
+
+    async def complete(self, model: Model, prompt: str, sampling: Sampling) -> Generation:
+        """See `Engine`."""
+        body = {"model": model.provider_model_id, "prompt": prompt} | _sampling_fields(sampling)
+        answer, seconds = await self._ask("completions", body, _TextAnswer)
+        choice = self._first(answer.choices)
+        return _generation(choice.text, choice.finish_reason, answer.usage, seconds)
+
+    async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> list[float]:
+        """See `Engine`. Text goes out as strings, images as the content parts that they came as."""
+        documents = [_plain(item) for item in items]
+        body = {"model": model.provider_model_id, "query": _plain(query), "documents": documents}
+        answer, _ = await self._ask("rerank", body, _RerankAnswer)
+        scores = {rank.index: rank.relevance_score for rank in answer.results}
+        if len(answer.results) != len(items) or scores.keys() != set(range(len(items))):
+            raise BackendError(f"{self._name} did not score each of the {len(items)} items once.")
+        if not all(map(math.isfinite, scores.values())):
+            raise BackendError(f"{self._name} gave a score that is not a finite number.")
+        return [scores[index] for index in range(len(items))]
+
+    async def close(self) -> None:
+        """See `Engine`."""
+        await self._session.close()
+
+    def _first(self, choices: list[Choice]) -> Choice:
+        if not choices:
+            raise BackendError(f"{self._name} answered without a choice.")
+        return choices[0]
+
+    async def _ask(self, path: str, body: dict[str, Any], answer_type: type[Answer]) -> tuple[Answer, float]:
+        """The answer, and the seconds it took. A turn is held through the pauses: a server that is busy gets no more."""
+        content = msgspec.json.encode(body)
+        async with self._session.turn() as session:
+            started_at = time.perf_counter()
+            for attempt in range(1, _MAX_ATTEMPTS + 1):
+                try:
+                    raw = await self._post(session, path, content)
+                    break
+                except _TryAgainError as failure:
+                    pause = _pause_seconds(attempt, failure.retry_after_seconds)
+                    if attempt == _MAX_ATTEMPTS or pause > _MAX_PAUSE_SECONDS:
+                        raise BackendError(failure.reason) from None
+                    log.info("%s Trying again in %.1f s.", failure.reason, pause)
+                    await asyncio.sleep(pause)
+            seconds = time.perf_counter() - started_at
+        try:
+            return msgspec.json.decode(raw, type=answer_type), seconds
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BackendError(f"{self._name} gave an answer that cannot be read: {error}.") from None
+
+    async def _post(self, session: aiohttp.ClientSession, path: str, content: bytes) -> bytes:
+        try:
+            # No redirects: they would carry the key to wherever the server points.
+            async with session.post(f"{self._base_url}/{path}", data=content, allow_redirects=False) as response:
+                raw = await response.read()
+        except TimeoutError:
+            raise BackendTimeoutError(f"{self._name} did not answer in time.") from None
+        except aiohttp.ClientError as error:
+            raise _TryAgainError(f"{self._name} cannot be reached ({type(error).__name__}).") from None
+        status = response.status
+        if status == 200:
+            return raw
+        if status in (408, 429) or status >= 500:
+            raise _TryAgainError(f"{self._name} answered HTTP {status}.", _retry_after(response))
+        if 400 <= status < 500 and status not in (401, 403):
+            raise InvalidRequestError(f"{self._name} refused the request (HTTP {status}): {_message(raw)}")
+        raise BackendError(f"{self._name} answered HTTP {status}. Its `base_url` or `api_key` may be wrong.")
+
+
+def _sampling_fields(sampling: Sampling) -> dict[str, Any]:
+    """What is asked for, and nothing else: `top_k` and `repetition_penalty` are no fields of OpenAI's own API."""
+    fields: dict[str, Any] = {"temperature": sampling.temperature}
+    optional = {
+        "max_tokens": sampling.max_tokens,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "repetition_penalty": sampling.repetition_penalty if sampling.repetition_penalty != 1.0 else None,
+        "stop": list(sampling.stop) or None,
+        "seed": sampling.seed,
+    }
+    return fields | {name: value for name, value in optional.items() if value is not None}
+
+
+def _generation(text: str, finish_reason: str | None, usage: _Usage | None, seconds: float) -> Generation:
+    usage = usage or _Usage()
+    reason = "length" if finish_reason == "length" else "stop"
+    return Generation(text, reason, usage.prompt_tokens, usage.completion_tokens, seconds)
+
+
+def _plain(item: Any) -> Any:
+    return item["text"] if isinstance(item, dict) and item.get("type") == "text" else item
+
+
+def _pause_seconds(attempt: int, retry_after_seconds: float | None) -> float:
+    if retry_after_seconds is not None:
+        return retry_after_seconds
+    # Spread out, so that requests that failed together do not come back together.
+    return _FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    """The seconds that the header asks for, given as such or as a date (RFC 9110, section 10.2.3)."""
+    value = response.headers.get("Retry-After", "")
+    if value.isdecimal():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _message(raw: bytes) -> str:
+    """The server's own words, from where OpenAI-like servers put them."""
+    try:
+        answer = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        answer = None
+    words: Any = raw.decode(errors="replace")
+    if isinstance(answer, dict):
+        error = answer.get("error")
+        inner = error.get("message") if isinstance(error, dict) else error
+        words = inner or answer.get("message") or answer.get("detail") or words
+    return str(words).strip()[:_SHOWN_CHARACTERS] or "no reason given"

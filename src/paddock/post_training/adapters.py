@@ -1,0 +1,162 @@
+"""The model that is trained: all its weights, or a LoRA or DoRA adapter on a frozen base.
+
+Trained weights are float32. A frozen base is kept in the compute type; a model that is trained whole computes in it by
+autocast. Nothing is loaded but safetensors, and no code from a model's folder runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from torch.nn import Parameter
+from transformers import AutoModelForCausalLM
+
+from paddock.errors import InvalidRequestError
+from paddock.post_training import modules
+from paddock.post_training.batches import Batch
+from paddock.post_training.config import Config, Lora
+from paddock.post_training.losses import token_log_probs
+from paddock.post_training.source import Source
+from paddock.post_training.tokens import IGNORED
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """A model in training. `is_adapter` tells whether only an adapter is; `autocast` is the type to compute in where
+    it is not the weights' own."""
+
+    model: Any
+    device: torch.device
+    is_adapter: bool
+    autocast: torch.dtype | None
+
+    @property
+    def trained(self) -> dict[str, Parameter]:
+        """The weights that change, by name."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    def log_probs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """log p of every token that bears a loss (N), and which places they are (B, T-1: the token after each place).
+
+        Only those places go through the output layer, which for a large vocabulary is most of the work."""
+        is_target_BT = (batch.labels_BT[:, 1:] != IGNORED).to(self.device)
+        targets_N = batch.labels_BT[:, 1:].to(self.device)[is_target_BT]
+        # Right padding needs no mask in a causal model; positions that begin anew are what keeps packed rows apart.
+        positions = {} if batch.positions_BT is None else {"position_ids": batch.positions_BT.to(self.device)}
+        with self._compute(), _only(self.model.get_output_embeddings(), is_target_BT):
+            logits_1NV = self.model(input_ids=batch.ids_BT.to(self.device), use_cache=False, **positions).logits
+        return token_log_probs(logits_1NV[0], targets_N), is_target_BT
+
+    def _compute(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.autocast is None else torch.autocast(self.device.type, self.autocast)
+
+
+@contextmanager
+def _only(output_layer: nn.Module, is_target_BT: Tensor) -> Iterator[None]:
+    """Inside, the model's output layer sees the hidden states of the chosen places alone, as one sequence."""
+
+    def choose(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (inputs[0][:, :-1][is_target_BT].unsqueeze(0), *inputs[1:])
+
+    hook = output_layer.register_forward_pre_hook(choose)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def load(source: Source, folder: Path, config: Config, device: torch.device) -> Trainee:
+    """The model of `folder` with what `config` trains of it. Raises `InvalidRequestError` if it cannot be.
+
+    A LoRA that is asked for is put on the base; if the source is an adapter itself, that one is trained on (its shape was
+    found to be the same), or, where no LoRA is asked for, folded into the weights for supervised fine-tuning and trained
+    on in preference optimisation."""
+    compute = getattr(torch, config.dtype)
+    goes_on = source.adapter is not None and (config.lora is not None or config.preference is not None)
+    is_adapter = config.lora is not None or goes_on
+    model = _load_base(folder, source.model_id, compute if is_adapter else torch.float32)
+    if goes_on:
+        # Dropout is no part of an adapter's weights: it is the request's, and none where nobody asked for it.
+        peft_config = LoraConfig.from_pretrained(source.adapter)
+        peft_config.lora_dropout = 0.0 if config.lora is None else config.lora.dropout
+        model = PeftModel.from_pretrained(model, source.adapter, config=peft_config, is_trainable=True)
+    elif config.lora is not None:
+        model = get_peft_model(model, _lora_config(model, config.lora, source))
+    elif source.adapter is not None:
+        model = PeftModel.from_pretrained(model, source.adapter).merge_and_unload()
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+    if config.activation_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.preference is not None:
+        _switch_off_dropout(model)
+    trainee = Trainee(
+        model=model.to(device),
+        device=device,
+        is_adapter=is_adapter,
+        autocast=None if is_adapter or compute is torch.float32 else compute,
+    )
+    assert all(p.dtype is torch.float32 for p in trainee.trained.values())
+    return trainee
+
+
+def _load_base(folder: Path, model_id: str, dtype: torch.dtype) -> Any:
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).replace(str(folder), "its folder")
+        raise InvalidRequestError(f"The model {model_id} cannot be loaded: {reason}") from error
+    if report["missing_keys"]:
+        # The library would go on with random numbers in their place.
+        missing = ", ".join(sorted(report["missing_keys"])[:5])
+        raise InvalidRequestError(f"The model {model_id} cannot be loaded: its files lack the weights {missing}.")
+    return model
+
+
+def _lora_config(model: Any, lora: Lora, source: Source) -> LoraConfig:
+    linear = [name for name, m in model.named_modules() if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"]
+    if model.get_output_embeddings().weight is model.get_input_embeddings().weight:
+        linear = [name for name in linear if model.get_submodule(name) is not model.get_output_embeddings()]
+    targets, errors = modules.lora_targets(linear, lora, "/algorithm_config")
+    if errors:
+        raise InvalidRequestError(" ".join(error.message for error in errors), errors=tuple(errors))
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=source.base,
+        target_modules=targets,
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        use_dora=lora.use_dora,
+        fan_in_fan_out=any(type(m).__name__ == "Conv1D" for m in model.modules()),
+    )
+
+
+def _switch_off_dropout(model: Any) -> None:
+    """Take the base's own dropout away, not the adapter's: preferences are measured between two answers of one model,
+    and at the first step against itself."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and "lora_dropout" not in name:
+            module.p = 0.0
+        for attribute in ("dropout", "attention_dropout"):
+            # Attention drops in the functional way, by a number that it keeps.
+            if isinstance(getattr(module, attribute, None), float):
+                setattr(module, attribute, 0.0)

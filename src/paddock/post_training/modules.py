@@ -1,0 +1,91 @@
+"""Which linear layers LoRA goes on, told by their names alone: at submission from a weights file's header, in the job
+from the model itself. Loads no tensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from paddock.errors import FieldError
+from paddock.post_training.config import Lora
+
+_ALIASES = {"output_proj": "o_proj"}
+"""torchtune's name → Hugging Face's, where they differ."""
+
+_ATTENTION = ("attn", "attention")
+_MLP = ("mlp", "feed_forward", "ffn")
+_OUTPUT = ("lm_head", "embed_out", "output_layer")
+
+_MAX_HEADER_BYTES = 100 * 1024 * 1024  # the format's own bound
+
+
+def linear_layers(folder: Path) -> list[str]:
+    """Names of a model's layers with a two-dimensional weight, from its safetensors headers."""
+    names = []
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as weights:
+            length = int.from_bytes(weights.read(8), "little")
+            header = json.loads(weights.read(min(length, _MAX_HEADER_BYTES)))
+        names += [
+            name.removesuffix(".weight")
+            for name, tensor in header.items()
+            if name.endswith(".weight") and len(tensor["shape"]) == 2
+        ]
+    return names
+
+
+def lora_targets(names: Iterable[str], lora: Lora, pointer: str) -> tuple[list[str], list[FieldError]]:
+    """PEFT's `target_modules` for a model whose linear layers are called `names`, and what is wrong with the request.
+
+    `pointer` is where the LoRA configuration stands in the request."""
+    names = list(names)
+    attention = [name for name in names if _is_within(name, _ATTENTION)]
+    known = sorted({_last(name) for name in attention})
+    chosen: set[str] = set()
+    errors = []
+    for index, asked in enumerate(lora.attn_modules):
+        module = asked if asked in known else _ALIASES.get(asked, asked)
+        found = {name for name in attention if _last(name) == module}
+        if not found:
+            message = (
+                f"The model's attention has no module {asked!r}; it has {', '.join(known) or 'none that is linear'}."
+            )
+            errors.append(FieldError(f"{pointer}/lora_attn_modules/{index}", message))
+        chosen |= found
+    if lora.mlp:
+        found = {name for name in names if _is_within(name, _MLP)}
+        if not found:
+            errors.append(FieldError(f"{pointer}/apply_lora_to_mlp", "The model has no MLP with linear layers."))
+        chosen |= found
+    if lora.output:
+        found = {name for name in names if _last(name) in _OUTPUT}
+        if not found:
+            message = (
+                "The model has no output layer of its own: it is tied to the embeddings, "
+                "which an adapter on it would change when it is merged."
+            )
+            errors.append(FieldError(f"{pointer}/apply_lora_to_output", message))
+        chosen |= found
+    return _suffixes(chosen, names), errors
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _is_within(name: str, words: tuple[str, ...]) -> bool:
+    """Whether a part of the path above the layer itself speaks of one of `words`."""
+    parents = name.split(".")[:-1]
+    return any(word in part.lower() for part in parents for word in words)
+
+
+def _suffixes(chosen: set[str], names: list[str]) -> list[str]:
+    """The shortest endings of names that match what is chosen and nothing else (GPT-2 has a `c_proj` in both parts)."""
+    others = [name for name in names if name not in chosen]
+    found = set()
+    for name in chosen:
+        parts = name.split(".")
+        endings = (".".join(parts[-length:]) for length in range(1, len(parts) + 1))
+        found.add(next(e for e in endings if not any(o == e or o.endswith(f".{e}") for o in others)))
+    return sorted(found)

@@ -1,0 +1,182 @@
+"""How things look in a terminal: tables, scores, a job that is being followed. Shared by the commands and the
+quickstart; knows no server and no operation.
+
+Where the output is not a terminal, a job's progress is printed as plain lines, a few a minute.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from paddock.client import JobUpdate
+
+_PLAIN_EVERY_SECONDS = 10.0
+_SPARKS = "▁▂▃▄▅▆▇█"
+
+
+def out() -> Console:
+    """The console on standard output."""
+    return Console(highlight=False)
+
+
+def err() -> Console:
+    """The console on standard error: progress and remarks, so that standard output can be piped."""
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print an answer as JSON, for scripts."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
+    """An empty table; the columns named in `numbers` are aligned to the right. Long words fold, nothing is cut off."""
+    empty = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        empty.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    return empty
+
+
+def cell(value: Any) -> Text:
+    """A value as a table shows it: None as nothing, and no word of it taken for markup."""
+    return Text("" if value is None else str(value))
+
+
+# ---------------------------------------------------------------------------------------------------- scores
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share between 0 and 1 in percent."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def scores_table(scores: dict[str, Any]) -> Table:
+    """The aggregated results of an `EvaluateResponse`, one line for each scoring function and aggregation."""
+    shown = table(
+        "Scoring", "Result", "95 % interval", "n", "Failed", numbers=("Result", "95 % interval", "n", "Failed")
+    )
+    for function, result in scores.items():
+        for aggregation, values in result["aggregated_results"].items():
+            value = values.get(aggregation)
+            as_percent = aggregation == "accuracy"
+            shown.add_row(
+                cell(function),
+                Text(f"{aggregation} ").append(_result(value, as_percent=as_percent), style="bold"),
+                interval(values.get("ci95"), as_percent=as_percent),
+                cell(values.get("num_scored")),
+                cell(values.get("num_failed")),
+            )
+    return shown
+
+
+def interval(ci95: list[float] | None, *, as_percent: bool) -> str:
+    """A confidence interval in words; there is none for fewer than two scores."""
+    if ci95 is None:
+        return "–"
+    low, high = ci95
+    return f"{100 * low:.1f} to {100 * high:.1f}" if as_percent else f"{low:.3g} to {high:.3g}"
+
+
+def _result(value: Any, *, as_percent: bool) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {number}" for key, number in value.items())
+    return percent(value) if as_percent else f"{value:.4g}"
+
+
+def sparkline(values: list[float], width: int = 32) -> str:
+    """A curve in one line of text: each sign the mean of its share of the values."""
+    if not values:
+        return ""
+    width = min(width, len(values))
+    bounds = [round(i * len(values) / width) for i in range(width + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(bounds)]
+    low, high = min(means), max(means)
+    scale = (len(_SPARKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_SPARKS[round((mean - low) * scale)] for mean in means)
+
+
+# ---------------------------------------------------------------------------------------------------- jobs
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `3.2 s`, `48 s`, `2 min 05 s`, `1 h 04 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def watch(updates: Iterable[JobUpdate], console: Console, label: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Show a job until it has ended. Returns its final record and all points of its metrics."""
+    return _watch_live(updates, console, label) if console.is_terminal else _watch_plain(updates, console, label)
+
+
+def _watch_live(
+    updates: Iterable[JobUpdate], console: Console, label: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    points: list[dict[str, Any]] = []
+    job: dict[str, Any] = {}
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TextColumn("{task.fields[remark]}", style="dim"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task: TaskID = progress.add_task(label, total=None, unit="", remark="")
+        for update in updates:
+            job = update.job
+            points += update.points
+            done = job["progress"] or {"done": 0, "total": None, "unit": ""}
+            progress.update(
+                task,
+                completed=done["done"],
+                total=done["total"],
+                unit=done["unit"],
+                remark=_remark(job, points),
+            )
+    return job, points
+
+
+def _watch_plain(
+    updates: Iterable[JobUpdate], console: Console, label: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    points: list[dict[str, Any]] = []
+    job: dict[str, Any] = {}
+    printed_at = time.monotonic()
+    for update in updates:
+        job = update.job
+        points += update.points
+        if job["progress"] is not None and time.monotonic() - printed_at >= _PLAIN_EVERY_SECONDS:
+            done = job["progress"]
+            of = "" if done["total"] is None else f"/{done['total']}"
+            console.print(f"{label}  {done['done']}{of} {done['unit']}  {_remark(job, points)}".rstrip())
+            printed_at = time.monotonic()
+    return job, points
+
+
+def _remark(job: dict[str, Any], points: list[dict[str, Any]]) -> str:
+    if job["status"] == "scheduled":
+        return "waits for its turn"
+    if job["progress"] is None:
+        return "starts"
+    loss = points[-1].get("loss") if points else None
+    return "" if loss is None else f"loss {loss:.4g}"

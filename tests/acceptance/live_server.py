@@ -1,0 +1,126 @@
+"""A real `paddock serve` as a child process: started, killed, started again on the same data directory."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+_STARTED = re.compile(r"Paddock serves (http://\S+) from")
+START_SECONDS = 30.0
+
+
+class LiveServer:
+    """`with LiveServer(tmp_path, settings…) as server:`; `server.http` is a client on it."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.data_dir = folder / "data"
+        self._config = folder / "paddock.yaml"
+        self._config.write_text(yaml.safe_dump(settings))
+        self._log_file = folder / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+        self.http = httpx.Client()
+
+    def __enter__(self) -> LiveServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+        if self._process is not None and self._process.poll() is None:
+            self.stop()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return self._log_file.read_text()
+
+    def start(self) -> None:
+        """Start the server and wait for its health. Its own log says where it listens."""
+        offset = self._log_file.stat().st_size if self._log_file.exists() else 0
+        with self._log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "paddock", "serve"]
+                + ["--config", str(self._config), "--data-dir", str(self.data_dir), "--port", "0"],
+                stderr=log,
+                stdout=log,
+                stdin=subprocess.DEVNULL,
+                env=os.environ | {"HF_HUB_OFFLINE": "1"},
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while (found := _STARTED.search(self.log[offset:])) is None:
+            assert self._process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.02)
+        self.url = found.group(1)
+        self.http.close()
+        self.http = httpx.Client(base_url=self.url, timeout=60)
+        while True:
+            try:
+                assert self.http.get("/v1/health").json() == {"status": "OK"}
+                return
+            except httpx.TransportError:
+                assert time.monotonic() < deadline, self.log
+                time.sleep(0.02)
+
+    def kill(self) -> None:
+        """`kill -9`, at once."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(30)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End politely, as by `kill` or Ctrl-C; returns the exit code."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self._process.wait(60)
+
+    def call(self, method: str, path: str, body: Any = None, **parameters: Any) -> Any:
+        """The JSON of an answer that must be 200."""
+        response = self.http.request(method, path, json=body, params=parameters)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def wait_for_job(self, job_id: str, *, seconds: float = 120) -> dict[str, Any]:
+        """The job once it has ended."""
+        return self.wait_until(job_id, lambda job: job["status"] in ("completed", "failed", "cancelled"), seconds)
+
+    def wait_until(self, job_id: str, condition: Any, seconds: float = 120) -> dict[str, Any]:
+        """The job as soon as `condition(job)` holds."""
+        deadline = time.monotonic() + seconds
+        while True:
+            job: dict[str, Any] = self.call("GET", f"/v1alpha/jobs/{job_id}")
+            if condition(job):
+                return job
+            assert time.monotonic() < deadline, (job, self.log)
+            time.sleep(0.05)
+
+
+def processes_of(data_dir: Path) -> list[str]:
+    """Command lines of living processes whose environment or files tie them to a data directory, the server's own too:
+    those that hold a file below it open."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdecimal():
+            continue
+        try:
+            open_files = [os.readlink(link) for link in (process / "fd").iterdir()]
+            if any(file.startswith(str(data_dir)) for file in open_files):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:  # it ended while we looked
+            continue
+    return found

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from paddock.datasets import rows
+from paddock.datasets.rows import RowError
+
+WHITE = st.text(" \t\r\n", max_size=2)
+DIGITS = st.text("0123456789", min_size=1, max_size=30)
+INTEGERS = st.one_of(st.integers().map(str), st.just("-0"), st.just(str(2**70)), st.just("9" * 5000))
+NUMBERS = st.one_of(
+    INTEGERS,
+    st.builds(lambda i, f: f"{i}.{f}", INTEGERS, DIGITS),
+    st.builds(lambda i, f, e: f"{i}.{f}{e}", INTEGERS, DIGITS, st.sampled_from(["e5", "E-7", "e+400"])),
+)
+STRINGS = st.one_of(
+    st.text().map(json.dumps),
+    st.text().map(lambda text: json.dumps(text, ensure_ascii=False)),
+    st.just('"\\ud83d\\ude00 \\/ \\u0000"'),
+)
+
+
+def _joined(opening: str, items: list[str], closing: str, white: str) -> str:
+    return opening + white + f"{white},{white}".join(items) + white + closing
+
+
+def _objects(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    member = st.builds(lambda key, white, value: f"{key}{white}:{white}{value}", STRINGS, WHITE, values)
+    # Keys may come twice.
+    return st.builds(_joined, st.just("{"), st.lists(member, max_size=4), st.just("}"), WHITE)
+
+
+VALUES = st.recursive(
+    st.one_of(NUMBERS, STRINGS, st.sampled_from(["true", "false", "null"])),
+    lambda values: st.one_of(
+        _objects(values), st.builds(_joined, st.just("["), st.lists(values, max_size=4), st.just("]"), WHITE)
+    ),
+    max_leaves=10,
+)
+ROWS = _objects(VALUES)
+
+
+@given(st.lists(ROWS, max_size=5), WHITE)
+def test_rows_are_cut_out_as_they_stand(texts: list[str], white: str) -> None:
+    array = _joined("[", texts, "]", white).encode()
+    assert rows.texts(rows.open_array(array)) == texts
+    members = rows.open_object(b'{"other": 1, "rows":' + array + b"}")
+    assert rows.texts(rows.open_array(members["rows"])) == texts
+
+
+@given(ROWS, WHITE)
+def test_a_document_is_one_row_without_the_space_around_it(row: str, white: str) -> None:
+    assert rows.text((white + row + white).encode()) == row
+
+
+@given(ROWS)
+def test_parse_gives_what_json_gives(row: str) -> None:
+    parsed = rows.parse(row)
+    assert isinstance(parsed, dict)
+    expected = json.loads(row, parse_int=_exact, parse_float=_exact)
+    assert _texts_of_numbers(parsed) == _texts_of_numbers(expected)
+
+
+def _exact(digits: str) -> Any:
+    """A number as `parse` promises it: a value where Python has one, else the digits."""
+    if digits.lstrip("-").isdigit():
+        return int(digits) if len(digits) <= 4300 else digits
+    return digits if abs(float(digits)) == float("inf") else float(digits)
+
+
+def _texts_of_numbers(value: Any) -> Any:
+    # repr tells 1 from 1.0 and 0.0 from -0.0, which == does not.
+    return json.loads(json.dumps(value), parse_int=repr, parse_float=repr)
+
+
+def _is_strict_json_object(document: bytes) -> bool:
+    def refuse(_: str) -> None:
+        raise ValueError
+
+    try:
+        value = json.loads(document.decode(), parse_constant=refuse, parse_int=len, parse_float=len)
+        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate has no bytes
+    except ValueError:
+        return False
+    return isinstance(value, dict) and not document.startswith(b"\xef\xbb\xbf")
+
+
+PIECES = st.sampled_from(
+    [b"{", b"}", b"[", b"]", b'"', b":", b",", b"\\", b"0", b"1", b"-", b".", b"e", b"+", b" ", b"\x0b", b"\xa0", b"\x00"]
+    + [b"NaN", b"Infinity", b"null", b"nul", b"\\ud800", b"\\ude00", b"\\u00", b"\xff", b"\xed\xa0\x80", b"\xc3\xa9", b"/"]
+)
+
+
+@given(ROWS, st.data())
+@example('{"a":"x"}', None)
+def test_nothing_but_strict_json_is_taken(row: str, data: Any) -> None:
+    document = row.encode()
+    if data is not None:
+        for _ in range(data.draw(st.integers(1, 3))):
+            start = data.draw(st.integers(0, len(document)))
+            end = data.draw(st.integers(start, min(len(document), start + 2)))
+            document = document[:start] + data.draw(PIECES) + document[end:]
+    try:
+        rows.text(document)
+        taken = True
+    except ValueError:
+        taken = False
+    assert taken == _is_strict_json_object(document)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"NaN",
+        b"Infinity",
+        b"-Infinity",
+        b'"\\ud800"',
+        b'"\\ude00 x"',
+        b'"\\ud83d\\u0041"',
+        b'"\xed\xa0\x80"',
+        b'"\xff"',
+        b"01",
+        b"-",
+        b"1.",
+        b".5",
+        b"+1",
+        b"0x1",
+        b'"\x01"',
+        b"tru",
+    ],
+)
+def test_what_json_does_not_know_is_refused_anywhere(value: bytes) -> None:
+    for document in (b'{"rows":[{"a":' + value + b"}]}", b'{"rows":[],"other":' + value + b"}"):
+        with pytest.raises(ValueError, match="is not valid|is not a valid"):
+            rows.open_object(document)
+    with pytest.raises(ValueError, match="is not valid"):
+        rows.text(b'{"a":' + value + b"}")
+
+
+def test_only_objects_are_rows() -> None:
+    for item in (b"1", b'"{}"', b"null", b"[{}]"):
+        with pytest.raises(RowError, match="is not an object") as raised:
+            rows.texts(rows.open_array(b"[{}," + item + b"]"))
+        assert raised.value.index == 1
+
+
+def _nested(levels: int) -> str:
+    """A row of so many levels, itself the first."""
+    return '{"a":' + "[" * (levels - 1) + "]" * (levels - 1) + "}"
+
+
+def test_nesting_has_a_limit() -> None:
+    for row in (_nested(128), '{"a":"' + "[" * 200 + '"}', '{"a":[' + ",".join(["[]"] * 200) + "]}"):
+        assert rows.texts(rows.open_array(f"[{row}]".encode())) == [row]
+        assert rows.parse(row) == json.loads(row)
+    for levels in (129, 700):
+        with pytest.raises(RowError, match="nested deeper than 128"):
+            rows.texts(rows.open_array(f"[{_nested(levels)}]".encode()))
+    for open_ in (rows.text, rows.open_object):
+        with pytest.raises(ValueError, match="nested deeper than 128"):
+            open_(_nested(1_000_000).encode())
+    with pytest.raises(ValueError, match="nested deeper than 128"):
+        rows.open_array(f"[{_nested(1_000_000)}]".encode())
+
+
+def test_numbers_that_python_lacks_are_given_as_text() -> None:
+    digits = "7" * 5000
+    assert rows.parse('{"a":1e400,"b":[-1e400],"c":%s,"d":1.10,"e":%d}' % (digits, 2**70)) == {
+        "a": "1e400",
+        "b": ["-1e400"],
+        "c": digits,
+        "d": 1.1,
+        "e": 2**70,
+    }
