@@ -77,8 +77,14 @@ def test_the_walks_in_the_architecture_name_code_that_exists() -> None:
         tree = ast.parse((PACKAGE / module).read_text())
         body: list[ast.stmt] = tree.body
         for part in name.split("."):
-            found = [n for n in body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and n.name == part]
-            assigned = [n for n in body if isinstance(n, ast.Assign | ast.AnnAssign) and part in ast.unparse(n).split("=")[0]]
+            found = [
+                n
+                for n in body
+                if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and n.name == part
+            ]
+            assigned = [
+                n for n in body if isinstance(n, ast.Assign | ast.AnnAssign) and part in ast.unparse(n).split("=")[0]
+            ]
             if not found and not assigned:
                 missing.append(f"{module}:{name}")
                 break

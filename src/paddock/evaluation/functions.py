@@ -63,12 +63,14 @@ class FunctionStore:
         self.database = database
 
     def find(self, scoring_fn_id: str, connection: sa.Connection | None = None) -> RegisteredFunction | None:
-        """The registered function of this id, or None, also for one that comes with Paddock."""
+        """The registered function of this id, or None, also for one that comes with Paddock. It cannot be removed
+        before a given transaction ends."""
+        query = sa.select(scoring_functions).where(scoring_functions.c.scoring_fn_id == scoring_fn_id)
         if connection is None:
             with self.database.read() as own:
-                return self.find(scoring_fn_id, own)
-        query = sa.select(scoring_functions).where(scoring_functions.c.scoring_fn_id == scoring_fn_id)
-        row = connection.execute(query).one_or_none()
+                row = own.execute(query).one_or_none()
+        else:
+            row = connection.execute(query.with_for_update(read=True)).one_or_none()
         return None if row is None else _function(row)
 
     def define(self, scoring_fn_id: str, connection: sa.Connection | None = None) -> Definition | None:
@@ -120,17 +122,18 @@ class FunctionStore:
         if scoring_fn_id in SCORING_FUNCTIONS:
             raise ConflictError(f"{scoring_fn_id} comes with Paddock and stays.")
         with self.database.write() as connection:
+            removed = connection.execute(
+                sa.delete(scoring_functions).where(scoring_functions.c.scoring_fn_id == scoring_fn_id)
+            )
+            if removed.rowcount != 1:
+                raise not_found(scoring_fn_id)
+            # Asked after the deletion, which has waited for a benchmark that was being registered with it.
             for row in connection.execute(sa.select(benchmarks.c.benchmark_id, benchmarks.c.scoring_functions_json)):
                 if scoring_fn_id in wire.from_json(row.scoring_functions_json):
                     raise ConflictError(
                         f"The benchmark {row.benchmark_id!r} names the scoring function {scoring_fn_id!r}: "
                         "remove the benchmark first."
                     )
-            removed = connection.execute(
-                sa.delete(scoring_functions).where(scoring_functions.c.scoring_fn_id == scoring_fn_id)
-            )
-            if removed.rowcount != 1:
-                raise not_found(scoring_fn_id)
 
 
 def defined(function: RegisteredFunction) -> Definition:
@@ -143,7 +146,9 @@ def defined(function: RegisteredFunction) -> Definition:
 
 def not_found(scoring_fn_id: str) -> NotFoundError:
     """What is said of an id that no scoring function bears."""
-    return NotFoundError(f"There is no scoring function {scoring_fn_id!r}: `/v1/scoring-functions` lists those that are.")
+    return NotFoundError(
+        f"There is no scoring function {scoring_fn_id!r}: `/v1/scoring-functions` lists those that are."
+    )
 
 
 def _function(row: sa.Row[Any]) -> RegisteredFunction:

@@ -11,7 +11,6 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from paddock import wire
@@ -45,41 +44,27 @@ class UnreadableRowError(Exception):
         self.column = column
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """What a row asks, in the order it is asked, and as the text that a judge sees; and what it expects."""
-
-    messages: Sequence[Message]
-    input_query: str
-    expected_answer: str | None
-    weight: float | None
-
-
-def read(row: Row, system: Message | None = None) -> Prompt:
-    """What to ask a model for this row. Raises `UnreadableRowError`."""
-    conversation = _first(row, _CONVERSATIONS)
-    question = _first(row, _QUESTIONS)
-    if conversation is not None:
-        column, value = conversation
-        turns = _turns(column, value)
-    elif question is not None:
-        column, value = question
-        turns = [_question(column, value)]
-    else:
+def messages(row: Row, system: Message | None = None) -> Sequence[Message]:
+    """What to ask a model for this row, the candidate's `system` turn first. Raises `UnreadableRowError`."""
+    turns = _asked(row)
+    if turns is None:
         raise UnreadableRowError("The row asks nothing: it has neither `messages` nor `question`.", column="question")
-    return Prompt(
-        messages=turns if system is None else [system, *turns],
-        input_query=_input_query(row, turns),
-        expected_answer=expected_answer(row),
-        weight=weight(row),
-    )
+    return turns if system is None else [system, *turns]
 
 
-def input_query(row: Row) -> str:
-    """What was asked, as text, where the answer is there already: "" if the row does not tell."""
-    if _first(row, (*_CONVERSATIONS, *_QUESTIONS)) is None:
-        return ""
-    return read(row).input_query
+def input_query(row: Row) -> str | None:
+    """What the row asks, as a judge sees it: the row's own text of it; else its one turn, or all of them with their
+    roles. None if it asks nothing."""
+    for column in ("input_query", "question"):
+        if isinstance(row.get(column), str):
+            return str(row[column])
+    turns = _asked(row)
+    if turns is None:
+        return None
+    asked = [turn for turn in turns if turn["role"] != "system"] or turns
+    if len(asked) == 1:
+        return _plain(asked[0])
+    return "\n".join(f"{turn['role']}: {_plain(turn)}" for turn in asked)
 
 
 def expected_answer(row: Row) -> str | None:
@@ -131,6 +116,15 @@ def _system_part(item: TextContentItem | ImageContentItem, pointer: str) -> Mess
 def _first(row: Row, columns: Sequence[str]) -> tuple[str, Any] | None:
     """The first of these columns that the row has; a column that is null is not there."""
     return next(((column, row[column]) for column in columns if row.get(column) is not None), None)
+
+
+def _asked(row: Row) -> list[Message] | None:
+    """The row's turns, or None if it asks nothing."""
+    conversation = _first(row, _CONVERSATIONS)
+    if conversation is not None:
+        return _turns(*conversation)
+    question = _first(row, _QUESTIONS)
+    return None if question is None else [_question(*question)]
 
 
 def _text(column: str, value: Any) -> str:
@@ -204,7 +198,11 @@ def _part(place: str, index: int, part: Any) -> Message:
         return {"type": "text", "text": part["text"]}
     if kind == "image" and isinstance(part.get("image"), dict):
         return _image(part["image"])
-    if kind == "image_url" and isinstance(part.get("image_url"), dict) and isinstance(part["image_url"].get("url"), str):
+    if (
+        kind == "image_url"
+        and isinstance(part.get("image_url"), dict)
+        and isinstance(part["image_url"].get("url"), str)
+    ):
         return {"type": "image_url", "image_url": part["image_url"]}
     raise UnreadableRowError(f"{place}: part {index} is neither a text nor an image.")
 
@@ -228,17 +226,6 @@ def _image(image: Mapping[str, Any]) -> Message:
     if media_type is None:
         raise UnreadableRowError("An image's `data` is neither PNG, JPEG, GIF nor WebP.")
     return {"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{data}"}}
-
-
-def _input_query(row: Row, turns: Sequence[Message]) -> str:
-    """What a judge sees as the question: the row's own text of it; else its one turn, or all of them with their roles."""
-    for column in ("input_query", "question"):
-        if isinstance(row.get(column), str):
-            return str(row[column])
-    asked = [turn for turn in turns if turn["role"] != "system"] or turns
-    if len(asked) == 1:
-        return _plain(asked[0])
-    return "\n".join(f"{turn['role']}: {_plain(turn)}" for turn in asked)
 
 
 def _plain(turn: Message) -> str:

@@ -42,10 +42,11 @@ class ResultStore:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def known(self, job_id: str, start: int, end: int) -> dict[int, StoredRow]:
+    def known(self, job_id: str, function_ids: Sequence[str], start: int, end: int) -> dict[int, StoredRow]:
         """What a job has found out so far about its rows from `start` up to `end`; rows that it has not are absent."""
         of_generations = _range(generations, job_id, start, end)
-        of_scores = _range(scores, job_id, start, end)
+        # Named, for they stand before the row in the key.
+        of_scores = sa.and_(_range(scores, job_id, start, end), scores.c.scoring_function.in_(function_ids))
         with self.database.read() as connection:
             texts = {
                 row.row_index: row.generation_json

@@ -2,7 +2,7 @@
 
 The event loop talks to clients; one worker thread does all that takes tensors, so that models never compete for the
 same cores. A client that hangs up takes its request back, waiting or running. Which requests go together is
-`engine_queue`'s choice, what is in memory `loading`'s, and the computing that of `language_model` and `rerankers`.
+`queue`'s choice, what is in memory `loading`'s, and the computing that of `language_model` and `rerankers`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import msgspec
 from aiohttp import web
 
 from paddock.errors import BackendError, InvalidRequestError, PaddockError
-from paddock.inference import model_files
 from paddock.inference.engine_messages import ChatRequest, CompletionRequest, Failure, Request, RerankRequest
-from paddock.inference.engine_queue import Queue, Work
+from paddock.inference.local_models import model_files
+from paddock.inference.local_models.queue import Queue, Work
 from paddock.settings import Settings
 
 if TYPE_CHECKING:
-    from paddock.inference.loading import LoadedModels
+    from paddock.inference.local_models.loading import LoadedModels
 
 log = logging.getLogger("paddock.engine")
 
@@ -130,7 +130,7 @@ def _load_libraries(settings: Settings) -> LoadedModels:
         import torch
         from transformers.utils.logging import disable_progress_bar
 
-        from paddock.inference.loading import LoadedModels
+        from paddock.inference.local_models.loading import LoadedModels
     except ImportError as error:
         log.exception("The libraries for local models are not installed.")
         raise BackendError(

@@ -273,14 +273,16 @@ def set_resources(connection: sa.Connection, job_id: str, resources: dict[str, A
 
 
 def add_metrics(connection: sa.Connection, job_id: str, points: dict[int, dict[str, Any]]) -> None:
-    """Store points of a job's metrics by step, over those of an earlier attempt. The caller holds the fence."""
-    connection.execute(
-        sa.delete(job_metrics).where(job_metrics.c.job_id == job_id, job_metrics.c.step.in_(list(points)))
-    )
+    """Add values to a job's metrics by step; those of the same name, from an earlier attempt, are replaced. The caller
+    holds the fence."""
+    there = job_metrics.c.job_id == job_id, job_metrics.c.step.in_(list(points))
+    stored = connection.execute(sa.select(job_metrics.c.step, job_metrics.c.values_json).where(*there)).all()
+    merged = {row.step: wire.from_json(row.values_json) for row in stored}
+    connection.execute(sa.delete(job_metrics).where(*there))
     connection.execute(
         sa.insert(job_metrics),
         [
-            {"job_id": job_id, "step": step, "at": time.time(), "values_json": wire.to_json(values)}
+            {"job_id": job_id, "step": step, "at": time.time(), "values_json": wire.to_json(merged.get(step, {}) | values)}
             for step, values in points.items()
         ],
     )

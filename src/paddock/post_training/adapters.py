@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ class Trainee:
     is_adapter: bool
     autocast: torch.dtype | None
 
-    @property
+    @cached_property
     def trained(self) -> dict[str, Parameter]:
         """The weights that change, by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
@@ -109,6 +110,16 @@ def load(source: Source, folder: Path, config: Config, device: torch.device) -> 
     )
     assert all(p.dtype is torch.float32 for p in trainee.trained.values())
     return trainee
+
+
+def keeps_apart(trainee: Trainee, first: Batch, second: Batch) -> bool:
+    """Whether the model keeps packed rows apart: two packs that differ in their first row alone must give the others
+    the very same probabilities."""
+    trainee.model.eval()
+    with torch.no_grad():
+        (one, _), (other, _) = trainee.log_probs(first), trainee.log_probs(second)
+    trainee.model.train()
+    return torch.equal(one, other)
 
 
 def _load_base(folder: Path, model_id: str, dtype: torch.dtype) -> Any:

@@ -47,14 +47,15 @@ class Pair:
 
 
 @contextmanager
-def naming(dataset_id: str, index: int) -> Iterator[None]:
-    """Turn a `RowError` inside into an `InvalidRequestError` that names the row."""
+def naming(dataset_id: str, index: int, pointer: str = "/training_config/data_config/dataset_id") -> Iterator[None]:
+    """Turn a `RowError` inside into an `InvalidRequestError` that names the row; `pointer` is where the request names
+    the dataset."""
     try:
         yield
     except RowError as error:
         raise InvalidRequestError(
             f"Row {index} of the dataset {dataset_id} cannot be trained on: {error}",
-            pointer="/training_config/data_config/dataset_id",
+            pointer=pointer,
         ) from None
 
 

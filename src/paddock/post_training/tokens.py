@@ -161,9 +161,7 @@ class _Template:
         trimmed = until.rstrip()
         return len(trimmed) if trimmed.endswith(self._ends) else len(until)
 
-    def _apply(
-        self, messages: tuple[Message, ...], *, add_generation_prompt: bool = False
-    ) -> tuple[str, list[Span]]:
+    def _apply(self, messages: tuple[Message, ...], *, add_generation_prompt: bool = False) -> tuple[str, list[Span]]:
         if not messages:
             return "", []
         try:

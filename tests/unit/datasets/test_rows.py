@@ -6,48 +6,15 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from row_texts import ROWS, WHITE, joined
 
 from paddock.datasets import rows
 from paddock.datasets.rows import RowError
 
-WHITE = st.text(" \t\r\n", max_size=2)
-DIGITS = st.text("0123456789", min_size=1, max_size=30)
-INTEGERS = st.one_of(st.integers().map(str), st.just("-0"), st.just(str(2**70)), st.just("9" * 5000))
-NUMBERS = st.one_of(
-    INTEGERS,
-    st.builds(lambda i, f: f"{i}.{f}", INTEGERS, DIGITS),
-    st.builds(lambda i, f, e: f"{i}.{f}{e}", INTEGERS, DIGITS, st.sampled_from(["e5", "E-7", "e+400"])),
-)
-STRINGS = st.one_of(
-    st.text().map(json.dumps),
-    st.text().map(lambda text: json.dumps(text, ensure_ascii=False)),
-    st.just('"\\ud83d\\ude00 \\/ \\u0000"'),
-)
-
-
-def _joined(opening: str, items: list[str], closing: str, white: str) -> str:
-    return opening + white + f"{white},{white}".join(items) + white + closing
-
-
-def _objects(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    member = st.builds(lambda key, white, value: f"{key}{white}:{white}{value}", STRINGS, WHITE, values)
-    # Keys may come twice.
-    return st.builds(_joined, st.just("{"), st.lists(member, max_size=4), st.just("}"), WHITE)
-
-
-VALUES = st.recursive(
-    st.one_of(NUMBERS, STRINGS, st.sampled_from(["true", "false", "null"])),
-    lambda values: st.one_of(
-        _objects(values), st.builds(_joined, st.just("["), st.lists(values, max_size=4), st.just("]"), WHITE)
-    ),
-    max_leaves=10,
-)
-ROWS = _objects(VALUES)
-
 
 @given(st.lists(ROWS, max_size=5), WHITE)
 def test_rows_are_cut_out_as_they_stand(texts: list[str], white: str) -> None:
-    array = _joined("[", texts, "]", white).encode()
+    array = joined("[", texts, "]", white).encode()
     assert rows.texts(rows.open_array(array)) == texts
     members = rows.open_object(b'{"other": 1, "rows":' + array + b"}")
     assert rows.texts(rows.open_array(members["rows"])) == texts
@@ -91,8 +58,39 @@ def _is_strict_json_object(document: bytes) -> bool:
 
 
 PIECES = st.sampled_from(
-    [b"{", b"}", b"[", b"]", b'"', b":", b",", b"\\", b"0", b"1", b"-", b".", b"e", b"+", b" ", b"\x0b", b"\xa0", b"\x00"]
-    + [b"NaN", b"Infinity", b"null", b"nul", b"\\ud800", b"\\ude00", b"\\u00", b"\xff", b"\xed\xa0\x80", b"\xc3\xa9", b"/"]
+    [
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b'"',
+        b":",
+        b",",
+        b"\\",
+        b"0",
+        b"1",
+        b"-",
+        b".",
+        b"e",
+        b"+",
+        b" ",
+        b"\x0b",
+        b"\xa0",
+        b"\x00",
+    ]
+    + [
+        b"NaN",
+        b"Infinity",
+        b"null",
+        b"nul",
+        b"\\ud800",
+        b"\\ude00",
+        b"\\u00",
+        b"\xff",
+        b"\xed\xa0\x80",
+        b"\xc3\xa9",
+        b"/",
+    ]
 )
 
 

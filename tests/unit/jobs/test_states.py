@@ -167,6 +167,11 @@ def test_progress_and_metrics(jobs: JobStore) -> None:
     assert jobs.get("a").progress == {"done": 2, "total": 10, "unit": "steps"}
     points = [{key: point[key] for key in point if key != "at"} for point in jobs.metrics("a")]
     assert points == [{"step": 1, "loss": 2.0, "lr": 0.1}, {"step": 2, "loss": None}]
+    # What is learnt of a step later, such as a validation, joins what is there.
+    progress.note_metrics(1, validation_loss=3.0)
+    progress.report(3, 10, "steps", now=True)
+    assert jobs.metrics("a")[0]["loss"] == 2.0
+    assert jobs.metrics("a")[0]["validation_loss"] == 3.0
     # An attempt that goes on from an earlier step does that step again.
     progress.note_metrics(2, loss=1.0)
     progress.report(10, 10, "steps")

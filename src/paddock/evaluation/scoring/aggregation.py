@@ -43,9 +43,7 @@ class Aggregator:
             return
         self._categories[score if isinstance(score, str) else str(score)] += 1
         if isinstance(score, int | float):
-            weight = row.get("weight")
-            is_weight = isinstance(weight, int | float) and not isinstance(weight, bool)
-            self._numbers.append(Weighted(float(score), float(weight) if is_weight else 1.0))
+            self._numbers.append(Weighted(float(score), float(row.get("weight", 1.0))))
 
     def results(self) -> dict[str, Result]:
         """`{function: {…}}`, as `aggregated_results` has it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from paddock.evaluation.schemas import (
     AggregationFunctionType,
@@ -14,7 +14,6 @@ from paddock.evaluation.schemas import (
 )
 
 Params = BasicScoringFnParams | RegexParserScoringFnParams | LLMAsJudgeScoringFnParams
-AnyParams = TypeVar("AnyParams", BasicScoringFnParams, RegexParserScoringFnParams, LLMAsJudgeScoringFnParams)
 
 Score = dict[str, Any]
 """A score row: `score`, a number or a text, and whatever else the function has to say. In a row that could not be
@@ -28,7 +27,7 @@ Ask = Callable[[str], Awaitable[str]]
 class Sample:
     """A row with the answer that a model gave, in the words of the judge's placeholders."""
 
-    input_query: str
+    input_query: str | None
     expected_answer: str | None
     generated_answer: str
 
@@ -64,8 +63,10 @@ class ScoringFunction:
     `InvalidRequestError`."""
 
 
-def completed(params: AnyParams, defaults: AnyParams) -> AnyParams:
-    """`params`, with the defaults where they say nothing: a field that is absent, null or an empty list."""
+def completed(params: Params, defaults: Params) -> Params:
+    """`params`, with the defaults, of the same class, where they say nothing: a field that is absent, null or an empty
+    list."""
+    assert type(params) is type(defaults)
     given = {name: getattr(params, name) for name in type(defaults).model_fields}
     return defaults.model_copy(update={name: value for name, value in given.items() if value not in (None, [])})
 

@@ -47,7 +47,7 @@ _NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d{1,15})?")
 def fill(template: str, sample: Sample) -> str:
     """The judge's prompt. All braces but those of the three placeholders are text, and so is what is filled in."""
     values = {
-        "input_query": sample.input_query,
+        "input_query": sample.input_query or "",
         "expected_answer": sample.expected_answer or "",
         "generated_answer": sample.generated_answer,
     }
@@ -74,6 +74,8 @@ def _prepare(params: LLMAsJudgeScoringFnParams, pointer: str) -> Scorer:
     patterns = regexes.compile_all(params.judge_score_regexes, f"{pointer}/judge_score_regexes")
 
     async def score(sample: Sample, ask: Ask) -> Score:
+        if sample.input_query is None and "input_query" in placeholders:
+            raise CannotScoreError("The judge is to see what was asked, and the row does not say.")
         feedback = await ask(fill(template, sample))
         try:
             found = await find_match(patterns, feedback)

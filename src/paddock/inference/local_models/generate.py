@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from paddock.inference import kv_cache, sampling
-from paddock.inference.forward import forward, pad_left
-from paddock.inference.sampling import Knobs
+from paddock.inference.local_models import kv_cache, sampling
+from paddock.inference.local_models.forward import forward, pad_left
+from paddock.inference.local_models.sampling import Knobs
 
 MAX_POSITIONS = 65_536
 """Rows times columns that a batch may come to: it bounds the memory of keys and values. One sequence always fits."""

@@ -23,9 +23,9 @@ from torch.nn.functional import normalize
 from paddock import wire
 from paddock.errors import BackendError, InvalidRequestError
 from paddock.inference.engine_messages import RerankAnswer, RerankRequest
-from paddock.inference.engine_queue import Work
-from paddock.inference.language_model import LanguageModel
-from paddock.inference.likelihood import mean_log_likelihoods
+from paddock.inference.local_models.language_model import LanguageModel
+from paddock.inference.local_models.likelihood import mean_log_likelihoods
+from paddock.inference.local_models.queue import Work
 
 _CHUNK = 64
 """Texts that go through an encoder at once; between chunks the engine looks whether anyone still waits."""

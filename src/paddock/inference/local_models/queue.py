@@ -13,7 +13,7 @@ from concurrent.futures import Future, InvalidStateError
 
 from paddock.errors import PaddockError
 from paddock.inference.engine_messages import Answer, ChatRequest, Request, RerankRequest
-from paddock.inference.model_files import ModelFiles
+from paddock.inference.local_models.model_files import ModelFiles
 
 _SETTLE_SECONDS = 0.002
 _MAX_SETTLE_SECONDS = 0.02

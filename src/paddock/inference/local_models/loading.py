@@ -16,10 +16,10 @@ import torch
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from paddock.errors import BackendError, InvalidRequestError
-from paddock.inference import model_files
-from paddock.inference.language_model import LanguageModel, Weights
-from paddock.inference.model_files import ModelFiles
-from paddock.inference.rerankers import LikelihoodReranker, Reranker, load_encoder
+from paddock.inference.local_models import model_files
+from paddock.inference.local_models.language_model import LanguageModel, Weights
+from paddock.inference.local_models.model_files import ModelFiles
+from paddock.inference.local_models.rerankers import LikelihoodReranker, Reranker, load_encoder
 from paddock.settings import Settings
 
 log = logging.getLogger("paddock.engine")

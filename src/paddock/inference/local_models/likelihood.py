@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from paddock.inference.forward import forward, pad_left
+from paddock.inference.local_models.forward import forward, pad_left
 
 _MAX_POSITIONS = 16_384
 """Rows times columns of one pass: it bounds the memory of activations."""

@@ -19,12 +19,12 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from paddock.errors import InvalidRequestError
-from paddock.inference import generate, model_files
 from paddock.inference.engine import Sampling
 from paddock.inference.engine_messages import ChatRequest, CompletionRequest, GenerationAnswer
-from paddock.inference.engine_queue import Work
-from paddock.inference.generate import Sequence
-from paddock.inference.sampling import Knobs
+from paddock.inference.local_models import generate, model_files
+from paddock.inference.local_models.generate import Sequence
+from paddock.inference.local_models.queue import Work
+from paddock.inference.local_models.sampling import Knobs
 
 DEFAULT_MAX_TOKENS = 256
 """The length of an answer, where neither the request nor the model's `generation_config` says it."""

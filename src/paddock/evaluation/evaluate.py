@@ -1,0 +1,211 @@
+"""Rows in, generations and scores out: as many calls in flight as the engines are worth, in bounded memory.
+
+Shared by the job and by `evaluate_rows`; where rows come from and where results go is theirs. What goes wrong with one
+row is that row's failure, with the reason. When a model answers none of its first calls, the evaluation itself fails
+with the reason, instead of ending with nothing but failed rows (`Caller`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError, PaddockError
+from paddock.evaluation import prompts
+from paddock.evaluation.plan import FunctionRun, Plan
+from paddock.evaluation.prompts import UnreadableRowError
+from paddock.evaluation.results import RowResult
+from paddock.evaluation.scoring.function import Ask, CannotScoreError, Sample, Score
+from paddock.inference.engine import Engine, Generation, Message, Model, Sampling
+from paddock.inference.inference import Inference
+
+NUM_CALLS_TO_GIVE_UP = 8
+"""An evaluation fails when the first calls of one of its models, this many or all there are, failed in the same way."""
+
+_JUDGE_SAMPLING = Sampling(temperature=0.0)
+
+_CALL_ERRORS = (InvalidRequestError, BackendError, BackendTimeoutError)
+
+Emit = Callable[[RowResult], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Todo:
+    """A row, and what is still to be found out about it: its generation, unless that is known, and these functions'
+    scores."""
+
+    index: int
+    row: Mapping[str, Any]
+    generation: Mapping[str, Any] | None
+    function_ids: Sequence[str]
+
+
+class CallError(Exception):
+    """A model gave no answer to this call; the message says why."""
+
+
+class Caller:
+    """Calls of one model. A failed call is `CallError`. As long as none got through, though, calls that all failed in the
+    same way mean that the model cannot be reached or loaded: then, after `NUM_CALLS_TO_GIVE_UP` of them, or at the end
+    of the evaluation (`check`), the engine's own error is raised."""
+
+    def __init__(self, engine: Engine, model: Model, limit: asyncio.Semaphore, *, is_proven: bool) -> None:
+        self._engine = engine
+        self._model = model
+        self._limit = limit
+        self._is_proven = is_proven
+        self._errors: list[PaddockError] = []
+
+    async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Generation:
+        """The model's answer. Raises `CallError`, or the engine's error when it is given up on."""
+        try:
+            async with self._limit:
+                generation = await self._engine.chat(self._model, messages, sampling)
+        except _CALL_ERRORS as error:
+            if not self._is_proven:
+                self._errors.append(error)
+                if len(self._errors) >= NUM_CALLS_TO_GIVE_UP:
+                    self.check()
+            raise CallError(error.detail) from None
+        self._is_proven = True
+        return generation
+
+    def check(self) -> None:
+        """Raise the error that all calls so far met, if they all failed and in the same way."""
+        if self._is_proven or not self._errors:
+            return
+        if len({_manner(error) for error in self._errors}) == 1:
+            raise self._errors[-1]
+        self._is_proven = True  # it fails in different ways: these are the rows' failures, not the model's
+
+
+def _manner(error: PaddockError) -> tuple[type[PaddockError], str]:
+    """In which way a call failed: a server that is down may word each failure differently, a refusal is its words."""
+    return type(error), error.detail if isinstance(error, InvalidRequestError) else ""
+
+
+async def evaluate(
+    todos: Iterator[Todo], plan: Plan, inference: Inference, emit: Emit, *, proven: Collection[str] = ()
+) -> None:
+    """Do what is to do, calling `emit` for each generation and each score as soon as it is there.
+
+    Rows are taken from `todos` as there is room for them. `proven` are ids of models that have answered in an earlier
+    attempt. Raises the error of a model that answers nothing at all; everything in flight is taken back then."""
+    evaluation = _Evaluation(plan, inference, emit, proven)
+    try:
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(evaluation.num_rows_in_flight):
+                workers.create_task(evaluation.work(todos))
+    except BaseExceptionGroup as group:
+        raise first_error(group) from None
+    evaluation.check()
+
+
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that ended a group of tasks; the others are its consequence."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+class _Evaluation:
+    def __init__(self, plan: Plan, inference: Inference, emit: Emit, proven: Collection[str]) -> None:
+        self._candidate = plan.candidate
+        self._emit = emit
+        models = {run.judge.model_id: run.judge for run in plan.functions if run.judge is not None}
+        if plan.candidate is not None:
+            models[plan.candidate.model.model_id] = plan.candidate.model
+        engines = {model_id: inference.engine(model) for model_id, model in models.items()}
+        limits = {engine: asyncio.Semaphore(engine.max_concurrency) for engine in engines.values()}
+        self._callers = {
+            model_id: Caller(engines[model_id], model, limits[engines[model_id]], is_proven=model_id in proven)
+            for model_id, model in models.items()
+        }
+        self._scorers = {run.function_id: (run.scorer(), self._ask_of(run)) for run in plan.functions}
+        # Enough to keep every engine busy, few enough that a slow judge holds back the rows behind it.
+        self.num_rows_in_flight = sum(engine.max_concurrency for engine in limits) or 1
+
+    def _ask_of(self, run: FunctionRun) -> Ask:
+        return _no_judge if run.judge is None else partial(_ask_judge, self._callers[run.judge.model_id])
+
+    def check(self) -> None:
+        for caller in self._callers.values():
+            caller.check()
+
+    async def work(self, todos: Iterator[Todo]) -> None:
+        for todo in todos:
+            generation = todo.generation
+            if generation is None:
+                generation = await self._generate(todo.row)
+                await self._emit(RowResult(todo.index, generation=generation))
+            await self._score_all(todo, generation)
+
+    async def _generate(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        candidate = self._candidate
+        assert candidate is not None
+        try:
+            messages = prompts.messages(row, candidate.system)
+            generation = await self._callers[candidate.model.model_id].chat(messages, candidate.sampling)
+        except (UnreadableRowError, CallError) as error:
+            return {"generated_answer": None, "error": str(error)}
+        return {
+            "generated_answer": _encodable(generation.text),
+            "finish_reason": generation.finish_reason,
+            "num_prompt_tokens": generation.num_prompt_tokens,
+            "num_generated_tokens": generation.num_generated_tokens,
+            "latency_seconds": generation.latency_seconds,
+        }
+
+    async def _score_all(self, todo: Todo, generation: Mapping[str, Any]) -> None:
+        num_left = len(todo.function_ids)
+
+        async def score_one(function_id: str) -> None:
+            nonlocal num_left
+            score = await self._score(function_id, todo.row, generation)
+            num_left -= 1
+            await self._emit(RowResult(todo.index, scores={function_id: score}, is_last=num_left == 0))
+
+        if num_left == 1:
+            await score_one(todo.function_ids[0])
+            return
+        async with asyncio.TaskGroup() as functions:
+            for function_id in todo.function_ids:
+                functions.create_task(score_one(function_id))
+
+    async def _score(self, function_id: str, row: Mapping[str, Any], generation: Mapping[str, Any]) -> Score:
+        scorer, ask = self._scorers[function_id]
+        answer = generation["generated_answer"]
+        if answer is None:
+            return {"score": None, "error": f"There is no answer to score: {generation['error']}"}
+        try:
+            sample = Sample(prompts.input_query(row), prompts.expected_answer(row), answer)
+            if scorer.needs_expected_answer and sample.expected_answer is None:
+                raise UnreadableRowError("The row has no `answer` to compare with.", column="answer")
+            weight = prompts.weight(row)
+            score = await scorer.score(sample, ask)
+        except UnreadableRowError as error:
+            return {"score": None, "error": str(error)}
+        except CannotScoreError as error:
+            return {"score": None, "error": error.reason, **error.extras}
+        return score if weight is None else {**score, "weight": weight}
+
+
+async def _ask_judge(judge: Caller, prompt: str) -> str:
+    try:
+        reply = await judge.chat([{"role": "user", "content": prompt}], _JUDGE_SAMPLING)
+    except CallError as error:
+        raise CannotScoreError(f"The judge did not answer: {error}") from None
+    return _encodable(reply.text)
+
+
+async def _no_judge(_prompt: str) -> str:
+    raise AssertionError("this scoring function has no judge")
+
+
+def _encodable(text: str) -> str:
+    """A model's text without the halves of characters (lone surrogates) that some servers send and JSON cannot hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

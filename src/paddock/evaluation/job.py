@@ -1,0 +1,144 @@
+"""An evaluation as a job: resumable row by row, every generation and score durable soon after it is there.
+
+A job that starts again goes on with what is not stored: a row's model or judge is not asked again once its answer is. A
+call in flight when the process is killed may be made twice; it is never recorded twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+from paddock.datasets.store import DatasetStore
+from paddock.evaluation import plan, results
+from paddock.evaluation.evaluate import Todo, evaluate
+from paddock.evaluation.plan import Plan
+from paddock.evaluation.results import RowResult, StoredRow
+from paddock.evaluation.store import EvaluationStore
+from paddock.inference.inference import Inference
+from paddock.jobs.progress import Progress
+from paddock.wire import from_json
+
+_CHUNK_ROWS = 500
+"""Rows that are read at once, and that at most wait in memory for their turn."""
+
+_MAX_WAITING_RESULTS = 2000
+_BATCH_RESULTS = 500
+_GATHER_SECONDS = 0.02
+"""Results are stored in batches: one transaction for what came within this time."""
+
+_UNIT = "rows"
+
+
+def run(progress: Progress, datasets: DatasetStore, evaluation: EvaluationStore, inference: Inference) -> None:
+    """Do the job that `progress` stands for, or what is left of it. Raises `StopRequestedError` when it was asked to
+    stop and everything in flight is stored, and `PaddockError` when a model answers nothing at all."""
+    asyncio.run(_run(progress, datasets, evaluation, inference))
+    progress.check_stop()
+
+
+async def _run(progress: Progress, datasets: DatasetStore, evaluation: EvaluationStore, inference: Inference) -> None:
+    resolved = plan.from_json(progress.job.request["plan"])
+    recorder = _Recorder(progress)
+    recorder.report(now=True)
+    todos = _todos(progress, datasets, evaluation, resolved, recorder)
+    proven = _proven_models(progress.job.job_id, resolved, evaluation)
+    recording = asyncio.create_task(recorder.run())
+    try:
+        await evaluate(todos, resolved, inference, recorder.record, proven=proven)
+    finally:
+        # Also when a model is given up on: what was found out before is kept.
+        await recorder.finish()
+        await recording
+        await inference.close()
+    recorder.report(now=True)
+
+
+def _todos(
+    progress: Progress, datasets: DatasetStore, evaluation: EvaluationStore, resolved: Plan, recorder: _Recorder
+) -> Iterator[Todo]:
+    """What is left to do, in the order of rows, until the process is asked to stop."""
+    job = progress.job
+    (version,) = job.reads
+    num_rows = job.request["num_rows"]
+    for start in range(0, num_rows, _CHUNK_ROWS):
+        end = min(start + _CHUNK_ROWS, num_rows)
+        known = evaluation.results.known(job.job_id, resolved.function_ids, start, end)
+        num_done = sum(len(row.scored_by) == len(resolved.functions) for row in known.values())
+        recorder.num_done += num_done
+        if num_done == end - start:
+            continue
+        for index, row in enumerate(datasets.read(version, start, end - start), start):
+            if progress.should_stop:
+                return
+            todo = _todo(index, row, known.get(index), resolved)
+            if todo.function_ids:
+                yield todo
+
+
+def _todo(index: int, row: dict[str, object], known: StoredRow | None, resolved: Plan) -> Todo:
+    if known is None:
+        return Todo(index, row, None, resolved.function_ids)
+    assert known.generation_json is not None, "a score is stored after its generation"
+    left = [function_id for function_id in resolved.function_ids if function_id not in known.scored_by]
+    return Todo(index, row, from_json(known.generation_json), left)
+
+
+def _proven_models(job_id: str, resolved: Plan, evaluation: EvaluationStore) -> Sequence[str]:
+    """The models that answered in an earlier attempt at the job."""
+    assert resolved.candidate is not None
+    proven = [resolved.candidate.model.model_id] if evaluation.results.has_answer(job_id) else []
+    for run in resolved.functions:
+        if run.judge is not None and evaluation.results.has_score(job_id, run.function_id):
+            proven.append(run.judge.model_id)
+    return proven
+
+
+class _Recorder:
+    """Stores results in batches, beside the event loop, while more are on their way; full, it holds them back."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._waiting: asyncio.Queue[RowResult | None] = asyncio.Queue(_MAX_WAITING_RESULTS)
+        self._error: Exception | None = None
+        self.num_done = 0
+
+    async def record(self, result: RowResult) -> None:
+        """Take a result in; it is durable soon. Raises what kept an earlier one from being stored."""
+        if self._error is not None:
+            raise self._error
+        await self._waiting.put(result)
+
+    async def finish(self) -> None:
+        """No more results will come."""
+        await self._waiting.put(None)
+
+    async def run(self) -> None:
+        """Store results until there are no more. After an error the rest is taken in and dropped, so that nobody waits
+        for room, and the error is raised at the end."""
+        is_finished = False
+        while not is_finished:
+            batch = [await self._waiting.get()]
+            if batch[0] is not None:
+                await asyncio.sleep(_GATHER_SECONDS)
+            while len(batch) < _BATCH_RESULTS and not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())
+            is_finished = batch[-1] is None
+            stored = [result for result in batch if result is not None]
+            if stored and self._error is None:
+                try:
+                    await asyncio.to_thread(self._store, stored)
+                except Exception as error:
+                    self._error = error
+        if self._error is not None:
+            raise self._error
+
+    def _store(self, batch: Sequence[RowResult]) -> None:
+        with self._progress.write() as connection:
+            results.add(connection, self._progress.job.job_id, batch)
+        self.num_done += sum(result.is_last for result in batch)
+        self.report()
+
+    def report(self, *, now: bool = False) -> None:
+        """Say how far the job is."""
+        self._progress.report(self.num_done, self._progress.job.request["num_rows"], _UNIT, now=now)

@@ -1,0 +1,228 @@
+"""What an evaluation does, resolved: the model, how it samples, and each scoring function with complete parameters.
+
+A job stores its plan, so that nothing that is registered or configured meanwhile changes what its score means.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from paddock.errors import InvalidRequestError
+from paddock.evaluation import functions, prompts
+from paddock.evaluation.functions import Definition, FunctionStore
+from paddock.evaluation.schemas import (
+    BenchmarkConfig,
+    LLMAsJudgeScoringFnParams,
+    SamplingParams,
+    TopKSamplingStrategy,
+    TopPSamplingStrategy,
+)
+from paddock.evaluation.scoring import SCORING_FUNCTIONS
+from paddock.evaluation.scoring.function import Params, Scorer, completed
+from paddock.inference.engine import Message, Model, Sampling
+from paddock.inference.inference import Inference
+from paddock.wire import escape_pointer
+
+
+@dataclass(frozen=True)
+class FunctionRun:
+    """A scoring function as it is run: `kind` names the one of `SCORING_FUNCTIONS` that does the work."""
+
+    function_id: str
+    kind: str
+    params: Params
+    judge: Model | None
+
+    def scorer(self, pointer: str = "") -> Scorer:
+        """The function made ready. Raises `InvalidRequestError` below `pointer` for parameters that cannot be right."""
+        return SCORING_FUNCTIONS[self.kind].prepare(self.params, pointer)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Whose answers are evaluated: a model, how it samples, and what it is told before each row."""
+
+    model: Model
+    sampling: Sampling
+    system: Message | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an evaluation does. Without a candidate the rows bring their answers along."""
+
+    candidate: Candidate | None
+    functions: tuple[FunctionRun, ...]
+
+    @property
+    def function_ids(self) -> Sequence[str]:
+        return [function.function_id for function in self.functions]
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as a job stores it."""
+        return {
+            "candidate": None if self.candidate is None else dataclasses.asdict(self.candidate),
+            "functions": [
+                {
+                    "function_id": function.function_id,
+                    "kind": function.kind,
+                    "params": function.params.model_dump(mode="json"),
+                    "judge": None if function.judge is None else dataclasses.asdict(function.judge),
+                }
+                for function in self.functions
+            ],
+        }
+
+
+def from_json(stored: Mapping[str, Any]) -> Plan:
+    """The plan that `Plan.to_json` wrote."""
+    candidate = stored["candidate"]
+    return Plan(
+        candidate=None
+        if candidate is None
+        else Candidate(
+            model=Model(**candidate["model"]),
+            sampling=Sampling(**{**candidate["sampling"], "stop": tuple(candidate["sampling"]["stop"])}),
+            system=candidate["system"],
+        ),
+        functions=tuple(
+            FunctionRun(
+                function_id=function["function_id"],
+                kind=function["kind"],
+                params=functions.params_from_json(function["params"]),
+                judge=None if function["judge"] is None else Model(**function["judge"]),
+            )
+            for function in stored["functions"]
+        ),
+    )
+
+
+def resolve(
+    config: BenchmarkConfig,
+    function_ids: Sequence[str],
+    known: FunctionStore,
+    inference: Inference,
+    *,
+    pointer: str,
+    functions_pointer: str,
+) -> Plan:
+    """The plan of a request; `pointer` is where its configuration stands in the body, `functions_pointer` where the
+    list of functions does. Raises `InvalidRequestError` for whatever the client can mend."""
+    candidate = config.eval_candidate
+    at = f"{pointer}/eval_candidate"
+    model = language_model(candidate.model, inference, f"{at}/model")
+    if config.num_examples is not None and config.num_examples < 1:
+        raise InvalidRequestError("`num_examples` must be at least 1.", pointer=f"{pointer}/num_examples")
+    message = candidate.system_message
+    return Plan(
+        Candidate(
+            model=model,
+            sampling=sampling(candidate.sampling_params, f"{at}/sampling_params"),
+            system=None if message is None else prompts.system_message(message, f"{at}/system_message"),
+        ),
+        functions=resolve_functions(
+            function_ids,
+            config.scoring_params,
+            known,
+            inference,
+            pointer=f"{pointer}/scoring_params",
+            functions_pointer=functions_pointer,
+        ),
+    )
+
+
+def resolve_functions(
+    function_ids: Sequence[str],
+    given: Mapping[str, Params | None],
+    known: FunctionStore,
+    inference: Inference,
+    *,
+    pointer: str,
+    functions_pointer: str,
+) -> tuple[FunctionRun, ...]:
+    """Functions in the order given, each once, with the parameters that were `given` (at `pointer`) over their own."""
+    if not function_ids:
+        raise InvalidRequestError("There is no scoring function to run.", pointer=functions_pointer)
+    for function_id in given:
+        if function_id not in function_ids:
+            raise InvalidRequestError(
+                f"There are parameters for {function_id!r}, which is not among the scoring functions that are run.",
+                pointer=f"{pointer}/{escape_pointer(function_id)}",
+            )
+    runs = []
+    for index, function_id in enumerate(function_ids):
+        definition = known.define(function_id)
+        if definition is None:
+            raise InvalidRequestError(functions.not_found(function_id).detail, pointer=f"{functions_pointer}/{index}")
+        runs.append(_run(function_id, definition, given.get(function_id), inference, pointer))
+    return tuple({run.function_id: run for run in runs}.values())
+
+
+def _run(
+    function_id: str, definition: Definition, given: Params | None, inference: Inference, pointer: str
+) -> FunctionRun:
+    at = f"{pointer}/{escape_pointer(function_id)}"
+    params = definition.defaults
+    if given is not None:
+        if type(given) is not type(params):
+            raise InvalidRequestError(
+                f"{function_id} takes parameters of the type {params.type!r}, not {given.type!r}.",
+                pointer=f"{at}/type",
+            )
+        params = completed(given, params)
+    judge = None
+    if isinstance(params, LLMAsJudgeScoringFnParams):
+        if not params.judge_model:
+            raise InvalidRequestError(
+                f"{function_id} needs a judge: name its model in `scoring_params`, as "
+                f'{{"{function_id}": {{"type": "llm_as_judge", "judge_model": "…"}}}}.',
+                pointer=pointer,
+            )
+        judge = language_model(params.judge_model, inference, f"{at}/judge_model")
+    run = FunctionRun(function_id, definition.kind, params, judge)
+    run.scorer(at)
+    return run
+
+
+def language_model(model_id: str, inference: Inference, pointer: str) -> Model:
+    """The model of this id, which must be one that generates text. Raises `InvalidRequestError` at `pointer`."""
+    model = inference.find_for(model_id, pointer)
+    if model.model_type != "llm":
+        raise InvalidRequestError(
+            f"The model {model_id} is of the type {model.model_type!r}: it generates no text.", pointer=pointer
+        )
+    return model
+
+
+def sampling(params: SamplingParams, pointer: str) -> Sampling:
+    """The contract's sampling parameters as an engine takes them. Top-p with a null temperature and top-k sample at
+    temperature 1, from the model's own distribution. Raises `InvalidRequestError` below `pointer`."""
+    strategy = params.strategy
+    penalty = 1.0 if params.repetition_penalty is None else params.repetition_penalty
+    stop = tuple(params.stop or ())
+    if params.max_tokens is not None and params.max_tokens < 1:
+        raise InvalidRequestError("`max_tokens` must be at least 1.", pointer=f"{pointer}/max_tokens")
+    if penalty <= 0:
+        raise InvalidRequestError("`repetition_penalty` must be over 0.", pointer=f"{pointer}/repetition_penalty")
+    if "" in stop:
+        raise InvalidRequestError(
+            "A stop sequence has at least one character.", pointer=f"{pointer}/stop/{stop.index('')}"
+        )
+    temperature, top_p, top_k = 0.0, None, None
+    if isinstance(strategy, TopPSamplingStrategy):
+        temperature, top_p = 1.0 if strategy.temperature is None else strategy.temperature, strategy.top_p
+        if top_p is not None and not 0 < top_p <= 1:
+            raise InvalidRequestError("`top_p` must be over 0 and at most 1.", pointer=f"{pointer}/strategy/top_p")
+    elif isinstance(strategy, TopKSamplingStrategy):
+        temperature, top_k = 1.0, strategy.top_k
+    return Sampling(
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        max_tokens=params.max_tokens,
+        repetition_penalty=penalty,
+        stop=stop,
+    )

@@ -1,0 +1,122 @@
+"""Taking an evaluation job on: everything that can be checked before it runs is checked here, in the request.
+
+No model is loaded for it: ids, parameters, the dataset's counts and a sample of its rows.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from itertools import chain
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from paddock.datasets.store import DatasetStore, StoredDataset
+from paddock.errors import ConflictError, InvalidRequestError
+from paddock.evaluation import plan, prompts
+from paddock.evaluation.benchmarks import StoredBenchmark
+from paddock.evaluation.plan import Plan
+from paddock.evaluation.prompts import Row, UnreadableRowError
+from paddock.evaluation.schemas import BenchmarkConfig
+from paddock.evaluation.store import EvaluationStore
+from paddock.inference.inference import Inference
+from paddock.jobs.store import Job, NewJob
+
+KIND = "eval"
+
+_NUM_SAMPLE_ROWS = 100
+
+
+class Submission(NamedTuple):
+    """A job that was checked, and the benchmark that it was checked against."""
+
+    new: NewJob
+    benchmark: StoredBenchmark
+
+
+def check(
+    benchmark_id: str,
+    config: BenchmarkConfig,
+    evaluation: EvaluationStore,
+    datasets: DatasetStore,
+    inference: Inference,
+) -> Submission:
+    """An evaluation of `config`'s candidate on a benchmark, of the rows that its dataset has now.
+
+    Raises `NotFoundError` for an unknown benchmark, and `InvalidRequestError` for whatever else the client can mend."""
+    benchmark = evaluation.benchmarks.get(benchmark_id)
+    if not benchmark.scoring_functions:
+        raise InvalidRequestError(f"The benchmark {benchmark_id!r} names no scoring functions to run.")
+    resolved = plan.resolve(
+        config,
+        benchmark.scoring_functions,
+        evaluation.functions,
+        inference,
+        pointer=config.pointer,
+        functions_pointer="",
+    )
+    dataset = datasets.get(benchmark.dataset_id)
+    num_rows = dataset.num_rows if config.num_examples is None else min(config.num_examples, dataset.num_rows)
+    if num_rows == 0:
+        raise InvalidRequestError(f"The dataset {dataset.dataset_id!r} has no rows to evaluate.")
+    _check_rows(dataset, datasets, resolved, num_rows)
+    new = NewJob(
+        job_id=str(uuid.uuid4()),
+        kind=KIND,
+        request={
+            "benchmark_config": config.model_dump(mode="json", exclude_unset=True),
+            "plan": resolved.to_json(),
+            "num_rows": num_rows,
+        },
+        benchmark_id=benchmark_id,
+        reads=(datasets.version(dataset),),
+    )
+    return Submission(new, benchmark)
+
+
+def submit(
+    submission: Submission, evaluation: EvaluationStore, datasets: DatasetStore, connection: sa.Connection
+) -> Job:
+    """Schedule a checked job, in the given writing transaction. Raises `ConflictError` if what it was checked against
+    is no longer there."""
+    new, benchmark = submission
+    (version,) = new.reads
+    dataset = datasets.find(version.dataset_id, connection)
+    found = evaluation.benchmarks.find(benchmark.benchmark_id, connection)
+    if found != benchmark or dataset is None or dataset.generation != version.generation:
+        raise ConflictError(f"The benchmark {benchmark.benchmark_id!r} was changed meanwhile. Send the request again.")
+    return evaluation.jobs.submit(new, connection)
+
+
+def _check_rows(dataset: StoredDataset, datasets: DatasetStore, resolved: Plan, num_rows: int) -> None:
+    """Raise `InvalidRequestError` naming the first row, of a sample, that lacks a column that the job needs.
+
+    A row that has its columns and yet cannot be read is that row's failure when the job comes to it."""
+    needs_answer = resolved.needs_expected_answer
+    for index, row in _sample(dataset, datasets, num_rows):
+        column = _missing(row, needs_answer=needs_answer)
+        if column is not None:
+            raise InvalidRequestError(
+                f"Row {index} of the dataset {dataset.dataset_id!r} has no `{column}`, which this evaluation needs. "
+                f"Rows that lack columns of their purpose: {dataset.num_incomplete_rows}."
+            )
+
+
+def _sample(dataset: StoredDataset, datasets: DatasetStore, num_rows: int) -> Iterator[tuple[int, Row]]:
+    """The first rows, and the first of all that lacks something by the dataset's own counts."""
+    version = datasets.version(dataset)
+    first = enumerate(datasets.read(version, limit=min(_NUM_SAMPLE_ROWS, num_rows)))
+    suspect = dataset.first_incomplete_row
+    if suspect is None or not _NUM_SAMPLE_ROWS <= suspect < num_rows:
+        return first
+    return chain(first, enumerate(datasets.read(version, suspect, 1), suspect))
+
+
+def _missing(row: Row, *, needs_answer: bool) -> str | None:
+    try:
+        prompts.messages(row)
+        has_answer = prompts.expected_answer(row) is not None
+    except UnreadableRowError as error:
+        return error.column
+    return "answer" if needs_answer and not has_answer else None

@@ -1,0 +1,1 @@
+"""The recipes, one function each, to be read from top to bottom."""

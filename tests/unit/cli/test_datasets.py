@@ -1,0 +1,110 @@
+"""`paddock datasets` against the real app."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from paddock.wiring import Resources
+
+Invoke = Callable[..., Result]
+WriteRows = Callable[..., Path]
+QA = "eval/question-answer"
+
+
+def test_register_show_list_rows_append_delete(invoke: Invoke, write_rows: WriteRows) -> None:
+    file = write_rows({"question": "1 + 1", "answer": "2"}, {"question": "2 + 2", "answer": "4"})
+    assert (
+        invoke("datasets", "register", "my/exam", "--purpose", QA, "--file", file).output == "my/exam holds 2 rows.\n"
+    )
+    assert "my/exam" in invoke("datasets", "list").output
+    shown = invoke("datasets", "show", "my/exam").output
+    assert QA in shown
+    assert "1 + 1" in shown
+    invoke("datasets", "append", "my/exam", write_rows({"question": "3", "answer": "3"}, name="more.jsonl"))
+    rows = [json.loads(line) for line in invoke("datasets", "rows", "my/exam", "--start", "1").output.splitlines()]
+    assert [row["question"] for row in rows] == ["2 + 2", "3"]
+    assert len(invoke("datasets", "rows", "my/exam", "--limit", "1").output.splitlines()) == 1
+    invoke("datasets", "delete", "my/exam")
+    assert "my/exam" in invoke("datasets", "show", "my/exam", code=1).output
+
+
+def test_json_is_the_servers_answer(invoke: Invoke, write_rows: WriteRows) -> None:
+    file = write_rows({"question": "1 + 1", "answer": "2"})
+    registered = json.loads(invoke("datasets", "register", "d", "--purpose", QA, "--file", file, "--json").output)
+    assert registered["metadata"]["num_rows"] == 1
+    assert json.loads(invoke("datasets", "list", "--json").output)["data"][0]["identifier"] == "d"
+
+
+def test_digits_pass_unchanged(invoke: Invoke, tmp_path: Path) -> None:
+    row = '{"question":"q","answer":"a","x":1.10,"y":1e400,"z":-0.0,"n":' + "7" * 5000 + "}"
+    file = tmp_path / "rows.jsonl"
+    file.write_text(row + "\n")
+    invoke("datasets", "register", "d", "--purpose", QA, "--file", file)
+    assert invoke("datasets", "rows", "d").output == row + "\n"
+    assert row in invoke("datasets", "show", "d", "--json").output
+
+
+def many(num_rows: int) -> list[dict[str, str]]:
+    return [{"question": f"{i}", "answer": f"{i}"} for i in range(num_rows)]
+
+
+def test_a_large_file_arrives_whole_and_twice_is_once(
+    invoke: Invoke, write_rows: WriteRows, resources: Resources
+) -> None:
+    file = write_rows(*many(2345))
+    for _ in range(2):
+        output = invoke("datasets", "register", "d", "--purpose", QA, "--file", file).output
+        assert output == "d holds 2,345 rows.\n"
+    stored = [json.loads(line)["question"] for line in invoke("datasets", "rows", "d").output.splitlines()]
+    assert stored == [str(i) for i in range(2345)]
+
+
+def test_a_broken_off_registration_goes_on(
+    invoke: Invoke, write_rows: WriteRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_rows(*many(2345))
+    with monkeypatch.context() as patched:
+        patched.setattr("paddock.client.Client.append_rows", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        invoke("datasets", "register", "d", "--purpose", QA, "--file", file, code=1)
+    assert len(invoke("datasets", "rows", "d").output.splitlines()) == 1000
+    assert invoke("datasets", "register", "d", "--purpose", QA, "--file", file).output == "d holds 2,345 rows.\n"
+    assert len(set(invoke("datasets", "rows", "d").output.splitlines())) == 2345
+
+
+def test_another_file_under_the_same_id_is_a_conflict(invoke: Invoke, write_rows: WriteRows) -> None:
+    invoke("datasets", "register", "d", "--purpose", QA, "--file", write_rows(*many(1200)))
+    other = write_rows(*many(1201), name="other.jsonl")
+    assert "d" in invoke("datasets", "register", "d", "--purpose", QA, "--file", other, code=1).output
+    assert len(invoke("datasets", "rows", "d").output.splitlines()) == 1200
+
+
+def test_a_wrong_line_is_found_before_anything_is_sent(invoke: Invoke, tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"question": "1", "answer": "1"}\n' * 1500 + "oops\n")
+    output = invoke("datasets", "register", "d", "--purpose", QA, "--file", file, code=1).output
+    assert "Line 1501 of" in output
+    assert json.loads(invoke("datasets", "list", "--json").output) == {"data": []}
+
+
+def test_rows_that_lack_a_column_are_told(invoke: Invoke, write_rows: WriteRows) -> None:
+    file = write_rows({"question": "1", "answer": "1"}, {"question": "2"})
+    output = invoke("datasets", "register", "d", "--purpose", QA, "--file", file).output
+    assert f"1 of them lack what {QA} needs (the first is row 1)" in output
+
+
+def test_rows_come_from_a_file_or_a_uri(invoke: Invoke, write_rows: WriteRows) -> None:
+    assert "--file or --uri" in invoke("datasets", "register", "d", "--purpose", QA, code=2).output
+    uri = 'data:application/json,[{"question":"1","answer":"1"}]'
+    assert invoke("datasets", "register", "d", "--purpose", QA, "--uri", uri).output == "d holds 1 rows.\n"
+
+
+def test_an_unknown_dataset_is_one_sentence(invoke: Invoke) -> None:
+    for words in (["show", "nope"], ["rows", "nope"], ["delete", "nope"]):
+        output = invoke("datasets", *words, code=1).output
+        assert output.startswith("Error: ")
+        assert "nope" in output

@@ -1,0 +1,157 @@
+"""`paddock eval` against the real app, with a worker whose eval jobs ask a model server on loopback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from app_server import AppServer
+from model_server import ModelServer, last_user_text
+from paddock import wiring
+from paddock.cli import main
+from paddock.jobs.worker import Worker
+from paddock.server.app import create_app
+from paddock.settings import Settings
+from paddock.wiring import Resources
+
+Invoke = Callable[..., Result]
+
+
+def answer(body: dict[str, Any]) -> str:
+    """A model that can add 1 to numbers below 6."""
+    text = last_user_text(body)
+    number = int(text.split()[0]) if text[0].isdecimal() else 0
+    return str(number + 1) if number < 6 else "many"
+
+
+@pytest.fixture
+def model_server() -> Iterator[ModelServer]:
+    with ModelServer(answer) as server:
+        yield server
+
+
+@pytest.fixture
+def resources(settings: Settings, model_server: ModelServer) -> Iterator[Resources]:
+    provider = {
+        "provider_id": "lab", "provider_type": "remote::openai", "config": {"base_url": model_server.base_url},
+    }  # fmt: skip
+    resources = wiring.build(Settings.model_validate(settings.model_dump() | {"providers": [provider]}))
+    yield resources
+    resources.database.close()
+
+
+@pytest.fixture
+def server(resources: Resources) -> Iterator[AppServer]:
+    worker = Worker(resources.settings, resources.data_dir, resources.jobs)
+    worker.start()
+    with AppServer(create_app(resources, wake_worker=worker.wake)) as server:
+        yield server
+    worker.stop()
+
+
+@pytest.fixture
+def adder(invoke: Invoke) -> str:
+    invoke("models", "register", "adder", "--provider", "lab", "--name", "adder-1")
+    return "adder"
+
+
+def test_run_follows_and_shows_the_score(invoke: Invoke, sums: str, adder: str) -> None:
+    output = invoke("eval", "run", sums, "--model", adder).output
+    line = " ".join(next(line for line in output.splitlines() if line.startswith("basic::equality")).split())
+    assert line.startswith("basic::equality accuracy 75.0 % ")
+    assert line.endswith(" 8 0")
+
+
+def test_result_is_that_of_the_job(invoke: Invoke, sums: str, adder: str, resources: Resources) -> None:
+    words = ("eval", "run", sums, "--model", adder, "--num-examples", "3")
+    scores = json.loads(invoke(*words, "--json").output)["scores"]
+    assert len(scores["basic::equality"]["score_rows"]) == 3
+    job_id = resources.jobs.list(kinds=["eval"])[0].job_id
+    assert json.loads(invoke("eval", "result", sums, job_id, "--json").output)["scores"] == scores
+    assert "accuracy 100.0 %" in invoke("eval", "result", sums, job_id).output
+    assert "nope" in invoke("eval", "result", sums, "nope", code=1).output
+
+
+def test_rows_of_a_file_are_judged_at_once(
+    invoke: Invoke, sums: str, adder: str, write_rows: Callable[..., Path], resources: Resources
+) -> None:
+    file = write_rows({"question": "5 + 1", "answer": "6"}, {"question": "7 + 1", "answer": "8"})
+    assert "accuracy 50.0 %" in invoke("eval", "rows", sums, file, "--model", adder).output
+    assert resources.jobs.list(kinds=["eval"]) == []
+
+
+def test_every_option_reaches_the_model(invoke: Invoke, sums: str, adder: str, model_server: ModelServer) -> None:
+    words = (
+        f"eval run {sums} --model {adder} --num-examples 1 --max-tokens 7 --temperature 0.5 --top-p 0.9 --stop X --stop Y "
+        "--system Add."
+    )
+    invoke(*words.split())
+    path, body, _ = model_server.requests[-1]
+    assert path == "/v1/chat/completions"
+    assert body["model"] == "adder-1"
+    assert body["messages"][0] == {"role": "system", "content": "Add."}
+    assert (body["temperature"], body["top_p"], body["stop"]) == (0.5, 0.9, ["X", "Y"])
+    assert 7 in (body.get("max_tokens"), body.get("max_completion_tokens"))
+
+
+@pytest.mark.parametrize(
+    ("words", "strategy"),
+    [
+        ([], {"type": "greedy"}),
+        (["--temperature", "0"], {"type": "greedy"}),
+        (["--temperature", "0.7"], {"type": "top_p", "temperature": 0.7, "top_p": 0.95}),
+        (["--top-k", "5"], {"type": "top_k", "top_k": 5}),
+    ],
+)
+def test_strategies(
+    invoke: Invoke, sums: str, adder: str, resources: Resources, words: list[str], strategy: dict[str, Any]
+) -> None:
+    output = invoke("eval", "run", sums, "--model", adder, *words, "--no-follow").output
+    job = resources.jobs.list(kinds=["eval"])[0]
+    assert f"paddock eval result {sums} {job.job_id}" in output
+    text = json.dumps(job.request)
+    assert json.dumps(strategy)[1:-1] in text or strategy.items() <= find(job.request, "strategy").items()
+
+
+def find(value: Any, name: str) -> dict[str, Any]:
+    """The first member `name` at any depth."""
+    if isinstance(value, dict):
+        if name in value:
+            return dict(value[name])
+        value = list(value.values())
+    for item in value if isinstance(value, list) else []:
+        if found := find(item, name):
+            return found
+    return {}
+
+
+@pytest.mark.parametrize("words", [["--top-k", "5", "--temperature", "1"], ["--top-p", "0.9"]])
+def test_strategies_that_the_contract_does_not_know(invoke: Invoke, sums: str, words: list[str]) -> None:
+    assert invoke("eval", "run", sums, "--model", "m", *words, code=2).output.startswith("Usage:")
+
+
+def test_a_judge_is_named_for_the_functions_that_need_one(
+    invoke: Invoke, sums: str, adder: str, resources: Resources
+) -> None:
+    functions = ("--scoring", "basic::equality", "--scoring", "llm-as-judge::base")
+    invoke("benchmarks", "register", "judged", "--dataset", sums, *functions)
+    invoke("eval", "run", "judged", "--model", adder, "--judge-model", adder, "--no-follow")
+    params = find(resources.jobs.list(kinds=["eval"])[0].request, "scoring_params")
+    assert params["llm-as-judge::base"]["judge_model"] == adder
+    assert "basic::equality" not in params
+
+
+def test_an_unknown_model_is_refused_by_its_place(invoke: Invoke, sums: str) -> None:
+    output = invoke("eval", "run", sums, "--model", "nobody", code=1).output
+    assert "nobody" in output
+    assert "/eval_candidate/model" in output
+
+
+def test_the_server_may_be_named_by_the_option(server: AppServer, invoke: Invoke, sums: str, adder: str) -> None:
+    words = ["eval", "run", sums, "--model", adder, "--no-follow", "--url", server.url]
+    assert f"--url {server.url}" in CliRunner().invoke(main, words).output

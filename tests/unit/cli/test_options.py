@@ -1,0 +1,83 @@
+"""What every command shares: errors without tracebacks, the server that is meant."""
+
+from __future__ import annotations
+
+import socket
+
+import click
+from click.testing import CliRunner
+
+from app_server import AppServer
+from paddock.cli import COMMANDS, main
+from paddock.cli.options import command_line, explain
+from paddock.client import DEFAULT_URL, Client, ClientError
+from paddock.errors import FieldError
+
+
+def commands() -> dict[str, click.Command]:
+    """Every command that a person types, by its words."""
+    found = {}
+    context = click.Context(main)
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            found |= {f"{name} {sub}": leaf for sub, leaf in command.commands.items()}
+        elif not command.hidden:
+            found[name] = command
+    return found
+
+
+def test_every_command_has_a_help_text_with_an_example() -> None:
+    all_commands = commands()
+    assert len(all_commands) > 25
+    assert set(COMMANDS) >= {name.split()[0] for name in all_commands}
+    without = [
+        name
+        for name, command in all_commands.items()
+        if name != "serve" and "paddock " + name not in (command.help or "")
+    ]
+    assert without == []
+
+
+def test_without_a_server_there_is_one_sentence_and_code_1() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    result = CliRunner().invoke(main, ["datasets", "list", "--url", url])
+    assert result.exit_code == 1
+    assert result.output.splitlines() == [
+        f"Error: No server answers at {url}. Start one with `paddock serve`, or name another with --url or PADDOCK_URL."
+    ]
+
+
+def test_the_option_stands_over_the_variable(server: AppServer) -> None:
+    result = CliRunner().invoke(
+        main, ["datasets", "list", "--url", server.url], env={"PADDOCK_URL": "http://127.0.0.1:9"}
+    )
+    assert result.exit_code == 0, result.output
+
+
+def test_an_error_is_told_once_with_its_places() -> None:
+    one = ClientError("no such dataset", status=400, errors=(FieldError("/dataset_id", "no such dataset"),))
+    assert explain(one) == "no such dataset (/dataset_id)"
+    joined = (FieldError("/a", "Field required"), FieldError("/b/0", "must be greater than 0"))
+    several = ClientError("/a: Field required; /b/0: must be greater than 0", status=400, errors=joined)
+    assert explain(several).splitlines() == [
+        "The server refused the request:",
+        "  /a: Field required",
+        "  /b/0: must be greater than 0",
+    ]
+    other = ClientError("The rows cannot be taken.", status=400, errors=(FieldError("/rows/3", "is not an object"),))
+    assert explain(other).splitlines() == ["The rows cannot be taken.", "  /rows/3: is not an object"]
+    assert explain(ClientError("There is no dataset x.", status=404)) == "There is no dataset x."
+
+
+def test_a_suggested_command_goes_to_the_same_server() -> None:
+    @click.command()
+    @click.option("--url", default=DEFAULT_URL)
+    def suggest(url: str) -> None:
+        with Client(url) as client:
+            click.echo(command_line(client, "jobs", "watch", "my job"))
+
+    assert CliRunner().invoke(suggest, []).output == "paddock jobs watch 'my job'\n"
+    assert CliRunner().invoke(suggest, ["--url", "http://x"]).output == "paddock jobs watch 'my job' --url http://x\n"

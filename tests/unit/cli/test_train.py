@@ -1,0 +1,112 @@
+"""`paddock train` against the real app: the requests that the options stand for. Training itself is tested elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from paddock.wiring import Resources
+
+Invoke = Callable[..., Result]
+
+
+@pytest.fixture
+def chats(invoke: Invoke, write_rows: Callable[..., Path]) -> str:
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
+    rows = write_rows(*({"messages": turns} for _ in range(4)), name="chats.jsonl")
+    invoke("datasets", "register", "chats", "--purpose", "post-training/messages", "--file", rows)
+    return "chats"
+
+
+@pytest.fixture
+def pairs(invoke: Invoke, write_rows: Callable[..., Path]) -> str:
+    rows = write_rows(*({"prompt": "hi", "chosen": "ho", "rejected": "no"} for _ in range(4)), name="pairs.jsonl")
+    invoke("datasets", "register", "pairs", "--purpose", "post-training/messages", "--file", rows)
+    return "pairs"
+
+
+def request_of(resources: Resources, job_id: str) -> dict[str, Any]:
+    return resources.jobs.get(job_id).request
+
+
+def test_sft_is_lora_over_whole_epochs_by_default(invoke: Invoke, resources: Resources, tiny: str, chats: str) -> None:
+    output = invoke("train", "sft", "--model", tiny, "--dataset", chats, "--job-id", "first", "--no-follow").output
+    assert output == "The job first is scheduled. Follow it with  paddock jobs watch first\n"
+    request = request_of(resources, "first")
+    assert request["model"] == tiny
+    assert request["algorithm_config"]["type"] == "LoRA"
+    assert (request["algorithm_config"]["rank"], request["algorithm_config"]["alpha"]) == (16, 32)
+    training = request["training_config"]
+    assert (training["n_epochs"], training["max_steps_per_epoch"], training["max_validation_steps"]) == (1, -1, -1)
+    assert training.get("optimizer_config") is None
+    assert training["data_config"]["dataset_id"] == chats
+
+
+def test_every_option_of_sft_is_in_the_request(invoke: Invoke, resources: Resources, tiny: str, chats: str) -> None:
+    words = (
+        f"train sft --model {tiny} --dataset {chats} --validation {chats} --full --epochs 2 --max-steps 3 --batch-size 5 "
+        "--accumulate 7 --lr 0.01 --warmup 11 --weight-decay 0.5 --optimizer sgd --lr-schedule cosine --max-seq-len 64 "
+        "--seed 13 --dtype fp32 --format dialog --no-shuffle --packed --train-on-input --job-id x --no-follow --json"
+    )
+    assert json.loads(invoke(*words.split()).output) == {"job_uuid": "x"}
+    request = request_of(resources, "x")
+    assert request.get("algorithm_config") is None
+    expected = {
+        "n_epochs": 2,
+        "max_steps_per_epoch": 3,
+        "gradient_accumulation_steps": 7,
+        "lr_schedule": "cosine",
+        "max_seq_len": 64,
+        "seed": 13,
+        "dtype": "fp32",
+    }
+    assert {key: request["training_config"][key] for key in expected} == expected
+    assert request["training_config"]["optimizer_config"] == {
+        "optimizer_type": "sgd", "lr": 0.01, "weight_decay": 0.5, "num_warmup_steps": 11,
+    }  # fmt: skip
+    data = request["training_config"]["data_config"]
+    assert data == {
+        "dataset_id": chats, "validation_dataset_id": chats, "batch_size": 5, "shuffle": False,
+        "data_format": "dialog", "packed": True, "train_on_input": True,
+    }  # fmt: skip
+
+
+def test_dpo(invoke: Invoke, resources: Resources, tiny: str, pairs: str) -> None:
+    words = f"train dpo --model {tiny} --dataset {pairs} --beta 0.3 --loss ipo --lora --rank 4 --job-id x --no-follow"
+    invoke(*words.split())
+    request = request_of(resources, "x")
+    assert request["finetuned_model"] == tiny
+    algorithm = request["algorithm_config"]
+    assert (algorithm["beta"], algorithm["loss_type"], algorithm["lora"]["rank"]) == (0.3, "ipo", 4)
+
+
+def test_an_optimizer_needs_its_rate(invoke: Invoke) -> None:
+    output = invoke("train", "sft", "--model", "m", "--dataset", "d", "--warmup", "3", code=2).output
+    assert "give --lr" in output
+
+
+def test_a_refusal_names_its_place(invoke: Invoke, tiny: str) -> None:
+    output = invoke("train", "sft", "--model", tiny, "--dataset", "nope", "--no-follow", code=1).output
+    assert "/training_config/data_config/dataset_id" in output
+
+
+def test_ids_are_made_up_anew(invoke: Invoke, tiny: str, chats: str, resources: Resources) -> None:
+    for _ in range(2):
+        invoke("train", "sft", "--model", tiny, "--dataset", chats, "--no-follow")
+    assert len({job.job_id for job in resources.jobs.list(kinds=["sft"])}) == 2
+
+
+def test_status_artifacts_cancel(invoke: Invoke, tiny: str, chats: str) -> None:
+    invoke("train", "sft", "--model", tiny, "--dataset", chats, "--job-id", "a/b", "--no-follow")
+    assert invoke("train", "status", "a/b").output == "a/b is scheduled.\n"
+    assert json.loads(invoke("train", "status", "a/b", "--json").output)["job_uuid"] == "a/b"
+    assert json.loads(invoke("train", "artifacts", "a/b", "--json").output)["checkpoints"] == []
+    assert "Checkpoint" in invoke("train", "artifacts", "a/b").output
+    invoke("train", "cancel", "a/b")
+    assert invoke("train", "status", "a/b").output == "a/b is cancelled.\n"
+    assert "nope" in invoke("train", "cancel", "nope", code=1).output
