@@ -71,7 +71,9 @@ def main() -> None:
             if run > 0:  # the first pair warms the file cache and makes the database
                 results["paddock serve"].append(ours)
                 results["bare FastAPI"].append(floor)
-    print(f"{platform.processor() or platform.machine()}, {psutil.cpu_count()} cores, Python {platform.python_version()}")
+    print(
+        f"{platform.processor() or platform.machine()}, {psutil.cpu_count()} cores, Python {platform.python_version()}"
+    )
     print(f"{'median of ' + str(runs):<16}{'to healthy':>12}{'min':>8}{'max':>8}{'resident':>12}")
     for name, pairs in results.items():
         seconds = [pair[0] for pair in pairs]

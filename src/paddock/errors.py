@@ -78,6 +78,13 @@ class TooManyRequestsError(PaddockError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class ClientLeftError(PaddockError):
+    """The client closed the connection before its answer. Nobody reads this; the log shows nginx's status for it."""
+
+    status = 499
+    title = "Client Closed Request"
+
+
 class BackendError(PaddockError):
     """A model server, or the engine process, is down or answered nonsense."""
 

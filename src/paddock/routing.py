@@ -6,16 +6,19 @@ Errors, limits and the answers' shape belong to `server/`.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, HTTPException, Path, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel
 
 from paddock import wire
-from paddock.errors import PaddockError
+from paddock.errors import ClientLeftError, PaddockError
+
+Result = TypeVar("Result")
 
 EXTENSION: dict[str, Any] = {"x-paddock-extension": True}
 """`openapi_extra` of a route that the contract does not have."""
@@ -59,3 +62,23 @@ def raw_body(schema: type[BaseModel]) -> dict[str, Any]:
     """`openapi_extra` of a route that parses its body itself, as `schema` describes it."""
     reference = {"$ref": f"#/components/schemas/{schema.__name__}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """What `work` returns. If the client leaves first, `work` is cancelled: nobody waits for it any more."""
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientLeftError("The client closed the connection.")
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

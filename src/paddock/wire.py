@@ -43,15 +43,22 @@ ignored_fields: contextvars.ContextVar[list[str] | None] = contextvars.ContextVa
 """JSON pointers of the fields of this request that nothing reads. The server sets a list, `RequestBody` fills it."""
 
 
-def _without_additional_properties(schema: dict[str, Any]) -> None:
+def _as_the_contract_writes(schema: dict[str, Any]) -> None:
+    """Leave out what pydantic adds and the contract does not have: `additionalProperties`, and the made-up titles of
+    fields that may be null."""
     schema.pop("additionalProperties", None)
+    for name, field in schema.get("properties", {}).items():
+        members = field.get("anyOf", ())
+        is_plain = {"type": "null"} in members and not any("oneOf" in member for member in members)
+        if is_plain and field.get("title") == name.replace("_", " ").title():
+            del field["title"]
 
 
 class Schema(BaseModel):
     """Base of every class of the contract. Unknown fields are kept aside, so that they can be named as ignored."""
 
     model_config = ConfigDict(
-        extra="allow", json_schema_extra=_without_additional_properties, protected_namespaces=(), allow_inf_nan=False
+        extra="allow", json_schema_extra=_as_the_contract_writes, protected_namespaces=(), allow_inf_nan=False
     )
 
 

@@ -53,8 +53,10 @@ class LiveServer:
         offset = self._log_file.stat().st_size if self._log_file.exists() else 0
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "paddock", "serve"]
-                + ["--config", str(self._config), "--data-dir", str(self.data_dir), "--port", "0"],
+                [
+                    *(sys.executable, "-P", "-m", "paddock", "serve"),
+                    *("--config", str(self._config), "--data-dir", str(self.data_dir), "--port", "0"),
+                ],
                 stderr=log,
                 stdout=log,
                 stdin=subprocess.DEVNULL,
@@ -118,7 +120,7 @@ def processes_of(data_dir: Path) -> list[str]:
         if not process.name.isdecimal():
             continue
         try:
-            open_files = [os.readlink(link) for link in (process / "fd").iterdir()]
+            open_files = [str(link.readlink()) for link in (process / "fd").iterdir()]
             if any(file.startswith(str(data_dir)) for file in open_files):
                 found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
         except OSError:  # it ended while we looked

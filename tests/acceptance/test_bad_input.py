@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from bodies import candidate, fine_tune, register_chats, register_sums
 from live_server import LiveServer
 

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import llama_stack_client
 import pytest
+from llama_stack_client import LlamaStackClient
+
 from bodies import candidate, fine_tune, lab, sums, training_config
 from live_server import LiveServer
 from model_server import ModelServer
 
-warnings.filterwarnings("ignore", category=DeprecationWarning, module="llama_stack_client")
-import llama_stack_client
-from llama_stack_client import LlamaStackClient
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 @pytest.fixture
-def client(
-    tmp_path: Path, tiny_llama: Path, minilm: Path, model_server: ModelServer
-) -> Iterator[LlamaStackClient]:
+def client(tmp_path: Path, tiny_llama: Path, minilm: Path, model_server: ModelServer) -> Iterator[LlamaStackClient]:
     models = [
         {"model_id": "sums-1", "provider_id": "lab", "model_type": "llm"},
         {"model_id": "judge-1", "provider_id": "lab", "model_type": "llm"},
@@ -104,7 +102,7 @@ def test_rerank(client: LlamaStackClient) -> None:
         {"type": "text", "text": "A violin has four strings."},
     ]
     ranked = client.alpha.inference.rerank(model="minilm", query="Why does the sea rise and fall?", items=passages)
-    assert [item.index for item in ranked][0] == 1
+    assert ranked[0].index == 1
     assert sorted(item.index for item in ranked) == [0, 1, 2]
     best = client.alpha.inference.rerank(model="minilm", query="music", items=passages, max_num_results=1)
     assert [item.index for item in best] == [2]
@@ -150,9 +148,7 @@ def test_post_training(client: LlamaStackClient) -> None:
     client.beta.datasets.register(
         dataset_id="exam", purpose="eval/question-answer", source={"type": "rows", "rows": sums(0, 4)}
     )
-    client.alpha.benchmarks.register(
-        benchmark_id="exam-eq", dataset_id="exam", scoring_functions=["basic::equality"]
-    )
+    client.alpha.benchmarks.register(benchmark_id="exam-eq", dataset_id="exam", scoring_functions=["basic::equality"])
     config = candidate("prefer-1:epoch-1")
     config["eval_candidate"]["sampling_params"]["max_tokens"] = 4
     job = client.alpha.eval.run_eval("exam-eq", benchmark_config=config)

@@ -31,15 +31,14 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def without_extensions(node: Any) -> Any:
     """The document without what is marked as ours."""
     if isinstance(node, dict):
-        kept = {
-            key: without_extensions(value)
-            for key, value in node.items()
-            if not (isinstance(value, dict) and value.get("x-paddock-extension"))
-        }
-        return kept
+        return {key: without_extensions(value) for key, value in node.items() if not _is_extension(value)}
     if isinstance(node, list):
-        return [without_extensions(item) for item in node if not (isinstance(item, dict) and item.get("x-paddock-extension"))]
+        return [without_extensions(item) for item in node if not _is_extension(item)]
     return node
+
+
+def _is_extension(node: Any) -> bool:
+    return isinstance(node, dict) and node.get("x-paddock-extension") is True
 
 
 def differences(theirs: Any, ours: Any, place: str = "") -> Iterator[str]:

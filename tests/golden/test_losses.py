@@ -14,7 +14,14 @@ BETA = 0.1
 
 GOLDEN = {
     # -log σ(β h), max(0, 1 - β h), (h - 1/(2β))²; worked out by hand with Python's math.
-    "sigmoid": [0.8543552444685272, 0.7184596480132863, 0.6931471805599453, 0.6807253035255248, 0.5981388693815918, 0.048587351573742],
+    "sigmoid": [
+        0.8543552444685272,
+        0.7184596480132863,
+        0.6931471805599453,
+        0.6807253035255248,
+        0.5981388693815918,
+        0.048587351573742,
+    ],
     "hinge": [1.3, 1.05, 1.0, 0.975, 0.8, 0.0],
     "ipo": [64.0, 30.25, 25.0, 22.5625, 9.0, 625.0],
 }
@@ -40,7 +47,9 @@ def test_preference_losses(name: str) -> None:
 
 def test_token_log_probs_are_of_the_targets_alone() -> None:
     logits_NV = torch.tensor([[0.0, math.log(3.0)], [1.0, 1.0]])
-    assert losses.token_log_probs(logits_NV, torch.tensor([1, 0])).tolist() == pytest.approx([math.log(0.75), math.log(0.5)])
+    assert losses.token_log_probs(logits_NV, torch.tensor([1, 0])).tolist() == pytest.approx(
+        [math.log(0.75), math.log(0.5)]
+    )
 
 
 def test_sequences_are_summed_not_averaged() -> None:

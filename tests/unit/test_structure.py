@@ -17,12 +17,15 @@ ALLOWED = {
     # FastAPI at the edge, SQL in the stores, tensors where the work is.
     "fastapi": r"server/.*|routing\.py|.*/\w*routes\.py",
     "starlette": r"server/.*|routing\.py|.*/\w*routes\.py",
-    "sqlalchemy": r"storage/.*|jobs/(states|store|progress)\.py|.*/\w*(store|benchmarks|results)\.py",
+    "sqlalchemy": (
+        r"storage/.*|jobs/(states|progress)\.py|.*/\w*store\.py"
+        r"|evaluation/(benchmarks|functions|results|registration|submission)\.py"
+    ),
     "alembic": r"storage/.*",
-    "torch": r"inference/(engine_process|generate|rerankers)\.py|post_training/.*|quickstart/make_base_model\.py",
-    "transformers": r"inference/(engine_process|generate|rerankers)\.py|post_training/.*|quickstart/make_base_model\.py",
-    "peft": r"inference/generate\.py|post_training/.*",
-    "sentence_transformers": r"inference/rerankers\.py",
+    "torch": r"inference/(engine_process\.py|local_models/.*)|post_training/.*|quickstart/make_base_model\.py",
+    "transformers": r"inference/(engine_process\.py|local_models/.*)|post_training/.*|quickstart/make_base_model\.py",
+    "peft": r"inference/local_models/.*|post_training/.*",
+    "sentence_transformers": r"inference/local_models/.*",
     "pyarrow": r"datasets/.*",
     "click": r"cli/.*",
 }

@@ -17,7 +17,7 @@ from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestErro
 from paddock.evaluation import prompts
 from paddock.evaluation.plan import FunctionRun, Plan
 from paddock.evaluation.prompts import UnreadableRowError
-from paddock.evaluation.results import RowResult
+from paddock.evaluation.result_store import RowResult
 from paddock.evaluation.scoring.function import Ask, CannotScoreError, Sample, Score
 from paddock.inference.engine import Engine, Generation, Message, Model, Sampling
 from paddock.inference.inference import Inference
@@ -153,7 +153,7 @@ class _Evaluation:
         except (UnreadableRowError, CallError) as error:
             return {"generated_answer": None, "error": str(error)}
         return {
-            "generated_answer": _encodable(generation.text),
+            "generated_answer": generation.text,
             "finish_reason": generation.finish_reason,
             "num_prompt_tokens": generation.num_prompt_tokens,
             "num_generated_tokens": generation.num_generated_tokens,
@@ -199,13 +199,8 @@ async def _ask_judge(judge: Caller, prompt: str) -> str:
         reply = await judge.chat([{"role": "user", "content": prompt}], _JUDGE_SAMPLING)
     except CallError as error:
         raise CannotScoreError(f"The judge did not answer: {error}") from None
-    return _encodable(reply.text)
+    return reply.text
 
 
 async def _no_judge(_prompt: str) -> str:
     raise AssertionError("this scoring function has no judge")
-
-
-def _encodable(text: str) -> str:
-    """A model's text without the halves of characters (lone surrogates) that some servers send and JSON cannot hold."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

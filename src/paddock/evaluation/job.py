@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Iterator, Sequence
 
 from paddock.datasets.store import DatasetStore
-from paddock.evaluation import plan, results
+from paddock.evaluation import plan, result_store
 from paddock.evaluation.evaluate import Todo, evaluate
 from paddock.evaluation.plan import Plan
-from paddock.evaluation.results import RowResult, StoredRow
+from paddock.evaluation.result_store import RowResult, StoredRow
 from paddock.evaluation.store import EvaluationStore
 from paddock.inference.inference import Inference
 from paddock.jobs.progress import Progress
@@ -65,7 +65,7 @@ def _todos(
         end = min(start + _CHUNK_ROWS, num_rows)
         known = evaluation.results.known(job.job_id, resolved.function_ids, start, end)
         num_done = sum(len(row.scored_by) == len(resolved.functions) for row in known.values())
-        recorder.num_done += num_done
+        recorder.num_done_before += num_done
         if num_done == end - start:
             continue
         for index, row in enumerate(datasets.read(version, start, end - start), start):
@@ -101,7 +101,8 @@ class _Recorder:
         self._progress = progress
         self._waiting: asyncio.Queue[RowResult | None] = asyncio.Queue(_MAX_WAITING_RESULTS)
         self._error: Exception | None = None
-        self.num_done = 0
+        self.num_done_before = 0
+        self._num_done_now = 0
 
     async def record(self, result: RowResult) -> None:
         """Take a result in; it is durable soon. Raises what kept an earlier one from being stored."""
@@ -135,10 +136,11 @@ class _Recorder:
 
     def _store(self, batch: Sequence[RowResult]) -> None:
         with self._progress.write() as connection:
-            results.add(connection, self._progress.job.job_id, batch)
-        self.num_done += sum(result.is_last for result in batch)
+            result_store.add(connection, self._progress.job.job_id, batch)
+        self._num_done_now += sum(result.is_last for result in batch)
         self.report()
 
     def report(self, *, now: bool = False) -> None:
         """Say how far the job is."""
-        self._progress.report(self.num_done, self._progress.job.request["num_rows"], _UNIT, now=now)
+        num_done = self.num_done_before + self._num_done_now
+        self._progress.report(num_done, self._progress.job.request["num_rows"], _UNIT, now=now)

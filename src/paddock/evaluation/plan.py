@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from paddock.errors import InvalidRequestError
-from paddock.evaluation import functions, prompts
-from paddock.evaluation.functions import Definition, FunctionStore
+from paddock.evaluation import function_store, prompts
+from paddock.evaluation.function_store import Definition, FunctionStore
 from paddock.evaluation.schemas import (
     BenchmarkConfig,
     LLMAsJudgeScoringFnParams,
@@ -92,7 +92,7 @@ def from_json(stored: Mapping[str, Any]) -> Plan:
             FunctionRun(
                 function_id=function["function_id"],
                 kind=function["kind"],
-                params=functions.params_from_json(function["params"]),
+                params=function_store.params_from_json(function["params"]),
                 judge=None if function["judge"] is None else Model(**function["judge"]),
             )
             for function in stored["functions"]
@@ -156,7 +156,9 @@ def resolve_functions(
     for index, function_id in enumerate(function_ids):
         definition = known.define(function_id)
         if definition is None:
-            raise InvalidRequestError(functions.not_found(function_id).detail, pointer=f"{functions_pointer}/{index}")
+            raise InvalidRequestError(
+                function_store.not_found(function_id).detail, pointer=f"{functions_pointer}/{index}"
+            )
         runs.append(_run(function_id, definition, given.get(function_id), inference, pointer))
     return tuple({run.function_id: run for run in runs}.values())
 

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from paddock.datasets.store import DatasetStore
 from paddock.errors import FieldError, InvalidRequestError
-from paddock.evaluation import functions
-from paddock.evaluation.benchmarks import StoredBenchmark
+from paddock.evaluation import function_store
+from paddock.evaluation.benchmark_store import StoredBenchmark
 from paddock.evaluation.extension_schemas import RegisterBenchmarkRequest, RegisterScoringFunctionRequest
-from paddock.evaluation.functions import PROVIDER_ID, RegisteredFunction
+from paddock.evaluation.function_store import PROVIDER_ID, RegisteredFunction
 from paddock.evaluation.plan import FunctionRun, language_model
 from paddock.evaluation.schemas import LLMAsJudgeScoringFnParams
 from paddock.evaluation.store import EvaluationStore
@@ -42,7 +42,7 @@ def register_benchmark(
             raise InvalidRequestError(f"There is no dataset {new.dataset_id!r}.", pointer="/dataset_id")
         for index, function_id in enumerate(new.scoring_functions):
             if evaluation.functions.define(function_id, connection) is None:
-                detail = functions.not_found(function_id).detail
+                detail = function_store.not_found(function_id).detail
                 raise InvalidRequestError(detail, pointer=f"/scoring_functions/{index}")
         return evaluation.benchmarks.register(connection, new, replace=replace)
 
@@ -62,7 +62,7 @@ def register_scoring_function(
     )
     if isinstance(request.params, LLMAsJudgeScoringFnParams):
         language_model(request.params.judge_model, inference, "/params/judge_model")
-    definition = functions.defined(function)
+    definition = function_store.defined(function)
     FunctionRun(function.scoring_fn_id, definition.kind, definition.defaults, None).scorer("/params")
     return evaluation.functions.register(function, replace=replace)
 

@@ -1,4 +1,4 @@
-"""Taking an evaluation job on: everything that can be checked before it runs is checked here, in the request.
+"""Checking an evaluation before it becomes a job: everything that can be known before it runs, while its client waits.
 
 No model is loaded for it: ids, parameters, the dataset's counts and a sample of its rows.
 """
@@ -10,18 +10,16 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import NamedTuple
 
-import sqlalchemy as sa
-
 from paddock.datasets.store import DatasetStore, StoredDataset
-from paddock.errors import ConflictError, InvalidRequestError
+from paddock.errors import InvalidRequestError
 from paddock.evaluation import plan, prompts
-from paddock.evaluation.benchmarks import StoredBenchmark
+from paddock.evaluation.benchmark_store import StoredBenchmark
 from paddock.evaluation.plan import Plan
 from paddock.evaluation.prompts import Row, UnreadableRowError
 from paddock.evaluation.schemas import BenchmarkConfig
 from paddock.evaluation.store import EvaluationStore
 from paddock.inference.inference import Inference
-from paddock.jobs.store import Job, NewJob
+from paddock.jobs.store import NewJob
 
 KIND = "eval"
 
@@ -75,25 +73,11 @@ def check(
     return Submission(new, benchmark)
 
 
-def submit(
-    submission: Submission, evaluation: EvaluationStore, datasets: DatasetStore, connection: sa.Connection
-) -> Job:
-    """Schedule a checked job, in the given writing transaction. Raises `ConflictError` if what it was checked against
-    is no longer there."""
-    new, benchmark = submission
-    (version,) = new.reads
-    dataset = datasets.find(version.dataset_id, connection)
-    found = evaluation.benchmarks.find(benchmark.benchmark_id, connection)
-    if found != benchmark or dataset is None or dataset.generation != version.generation:
-        raise ConflictError(f"The benchmark {benchmark.benchmark_id!r} was changed meanwhile. Send the request again.")
-    return evaluation.jobs.submit(new, connection)
-
-
 def _check_rows(dataset: StoredDataset, datasets: DatasetStore, resolved: Plan, num_rows: int) -> None:
     """Raise `InvalidRequestError` naming the first row, of a sample, that lacks a column that the job needs.
 
     A row that has its columns and yet cannot be read is that row's failure when the job comes to it."""
-    needs_answer = resolved.needs_expected_answer
+    needs_answer = any(run.scorer().needs_expected_answer for run in resolved.functions)
     for index, row in _sample(dataset, datasets, num_rows):
         column = _missing(row, needs_answer=needs_answer)
         if column is not None:

@@ -45,6 +45,8 @@ class Model:
     metadata: dict[str, Any] = field(default_factory=dict)
     job_id: str | None = None
     base_model: str | None = None
+    created_at: float = field(default=0.0, compare=False)
+    """When the store took it in, in seconds since 1970, UTC; it is no part of what the model is."""
 
 
 class Engine(Protocol):

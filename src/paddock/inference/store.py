@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import Any
 
@@ -46,6 +47,7 @@ class ModelStore:
             raise ConflictError(
                 f"There is another model under the id {model.model_id}. Remove it first, or choose a new id."
             )
+        model = dataclasses.replace(model, created_at=time.time())
         connection.execute(sa.delete(models).where(models.c.model_id == model.model_id))
         connection.execute(
             sa.insert(models).values(
@@ -56,7 +58,7 @@ class ModelStore:
                 metadata_json=wire.to_json(model.metadata),
                 job_id=model.job_id,
                 base_model=model.base_model,
-                created_at=time.time(),
+                created_at=model.created_at,
             )
         )
         return model
@@ -81,4 +83,5 @@ def _model(row: sa.Row[Any]) -> Model:
         metadata=wire.from_json(row.metadata_json),
         job_id=row.job_id,
         base_model=row.base_model,
+        created_at=row.created_at,
     )

@@ -282,7 +282,12 @@ def add_metrics(connection: sa.Connection, job_id: str, points: dict[int, dict[s
     connection.execute(
         sa.insert(job_metrics),
         [
-            {"job_id": job_id, "step": step, "at": time.time(), "values_json": wire.to_json(merged.get(step, {}) | values)}
+            {
+                "job_id": job_id,
+                "step": step,
+                "at": time.time(),
+                "values_json": wire.to_json(merged.get(step, {}) | values),
+            }
             for step, values in points.items()
         ],
     )

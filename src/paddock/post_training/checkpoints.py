@@ -76,9 +76,10 @@ def publish(
 def remove_unpublished(attempt: Attempt) -> None:
     """Delete what earlier attempts wrote and did not live to publish."""
     published = {checkpoint.path for checkpoint in attempt.checkpoints.of_job(attempt.job_id)}
-    for folder in job_folder(attempt).glob("attempt-*/epoch-*"):
-        if folder.relative_to(attempt.checkpoints.root).as_posix() not in published:
-            shutil.rmtree(folder)
+    for number in range(1, attempt.progress.job.attempt):
+        for folder in job_folder(attempt).glob(f"attempt-{number}/epoch-*"):
+            if folder.relative_to(attempt.checkpoints.root).as_posix() not in published:
+                shutil.rmtree(folder)
 
 
 def _save_weights(trainee: Trainee, folder: Path) -> None:

@@ -167,12 +167,14 @@ def run(
         return  # the last attempt was lost between its last checkpoint and the end
 
     import torch
+    import transformers
 
     from paddock import hub
     from paddock.post_training.attempt import Attempt
     from paddock.post_training.checkpoints import remove_unpublished
     from paddock.post_training.recipes import dpo, sft
 
+    transformers.logging.disable_progress_bar()
     torch.set_num_threads(settings.num_threads)
     has_gpu = torch.cuda.is_available()
     if settings.device == "cuda" and not has_gpu:

@@ -197,14 +197,14 @@ def _metrics(
     return {"train_loss": train_loss, "validation_loss": validated.loss, "perplexity": validated.perplexity}
 
 
-@torch.no_grad()
 def validate(attempt: Attempt, trainee: Trainee, validation: Split) -> Validated:
     """The mean loss over the validation set, or over its first `max_validation_steps` batches, in its own order."""
     trainee.model.eval()
     loss_sum, num, log_prob, num_tokens = 0.0, 0, 0.0, 0
     for numbers in validation_batches(attempt, validation):
         attempt.progress.check_stop()
-        measured = validation.measure(validation.collate(numbers))
+        with torch.no_grad():
+            measured = validation.measure(validation.collate(numbers))
         loss_sum += measured.loss_sum.item()
         num += measured.num
         log_prob += measured.answer_log_prob
@@ -224,8 +224,6 @@ def set_resources(attempt: Attempt, trainee: Trainee, state: State) -> None:
     """Store what the job runs on and how fast it is."""
     device = attempt.device
     is_cuda = device.type == "cuda"
-    # Linux counts kibibytes here.
-    peak = torch.cuda.max_memory_allocated(device) if is_cuda else 0
     attempt.progress.set_resources(
         device=torch.cuda.get_device_name(device) if is_cuda else device.type,
         num_threads=torch.get_num_threads(),
@@ -235,8 +233,9 @@ def set_resources(attempt: Attempt, trainee: Trainee, state: State) -> None:
         num_tokens=state.num_tokens,
         tokens_per_second=round(state.num_tokens / state.seconds, 1) if state.seconds else None,
         training_seconds=round(state.seconds, 3),
+        # Linux counts kibibytes here.
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        peak_device_memory_bytes=peak if is_cuda else None,
+        peak_device_memory_bytes=torch.cuda.max_memory_allocated(device) if is_cuda else None,
         exact_resume=state.is_exact,
     )
 

@@ -86,7 +86,8 @@ class ResumePoints:
             shutil.rmtree(folder)
             raise
         for other in root.iterdir():
-            if other != folder:
+            # A process that was thought dead and wakes up here must not delete its successor's.
+            if other != folder and _attempt_number(other.name) <= attempt.progress.job.attempt:
                 shutil.rmtree(other)
         self._saved_at = time.monotonic()
         self._pause_seconds = max(SAVE_EVERY_SECONDS, (self._saved_at - started) / _MAX_SHARE_OF_TIME)
@@ -139,6 +140,10 @@ class ResumePoints:
         _set_random_states(kept["random"], self._attempt.device)
         log.info("Going on after step %d, in epoch %d.", state.step, state.epoch + 1)
         return state
+
+
+def _attempt_number(folder_name: str) -> int:
+    return int(folder_name.split("-")[1])
 
 
 def _surroundings(device: torch.device) -> dict[str, Any]:

@@ -73,9 +73,13 @@ class TrainingConfig(Schema):
     max_steps_per_epoch: int = 1
     gradient_accumulation_steps: int = 1
     max_validation_steps: int | None = 1
-    data_config: Annotated[DataConfig | None, Field(title="DataConfig")] = None
-    optimizer_config: Annotated[OptimizerConfig | None, Field(title="OptimizerConfig")] = None
-    efficiency_config: Annotated[EfficiencyConfig | None, Field(title="EfficiencyConfig")] = None
+    data_config: Annotated[DataConfig, Field(title="DataConfig")] | None = Field(default=None, title="DataConfig")
+    optimizer_config: Annotated[OptimizerConfig, Field(title="OptimizerConfig")] | None = Field(
+        default=None, title="OptimizerConfig"
+    )
+    efficiency_config: Annotated[EfficiencyConfig, Field(title="EfficiencyConfig")] | None = Field(
+        default=None, title="EfficiencyConfig"
+    )
     dtype: str | None = "bf16"
     seed: int = Field(default=0, description="Of weights, order and dropout.", json_schema_extra=_EXTENSION)
     max_seq_len: int | None = Field(
@@ -128,7 +132,8 @@ class DPOAlignmentConfig(Schema):
 
 
 AlgorithmConfig = Annotated[
-    LoraFinetuningConfig | QATFinetuningConfig,
+    Annotated[LoraFinetuningConfig, Field(title="LoraFinetuningConfig")]
+    | Annotated[QATFinetuningConfig, Field(title="QATFinetuningConfig")],
     Field(discriminator="type", title="LoraFinetuningConfig | QATFinetuningConfig"),
 ]
 
@@ -181,7 +186,9 @@ class Checkpoint(Schema):
     epoch: int
     post_training_job_id: str
     path: str
-    training_metrics: Annotated[PostTrainingMetric | None, Field(title="PostTrainingMetric")] = None
+    training_metrics: Annotated[PostTrainingMetric, Field(title="PostTrainingMetric")] | None = Field(
+        default=None, title="PostTrainingMetric"
+    )
 
 
 class PostTrainingJobArtifactsResponse(Schema):

@@ -78,12 +78,6 @@ class CheckpointStore:
         connection.execute(sa.delete(resume_points).where(resume_points.c.job_id == job_id))
         connection.execute(sa.insert(resume_points).values(job_id=job_id, step=step, path=path, created_at=time.time()))
 
-    def drop_resume_points_but(self, job_id: str, folder: Path) -> None:
-        """Delete the files of a job's older resume points."""
-        for older in self.resume_root(job_id).iterdir():
-            if older != folder:
-                shutil.rmtree(older, ignore_errors=True)
-
     def drop_resume_point(self, connection: sa.Connection, job_id: str) -> None:
         """The job's work is done: forget where it would go on, and delete the files."""
         shutil.rmtree(self.resume_root(job_id), ignore_errors=True)

@@ -15,6 +15,7 @@ from paddock.client import JobUpdate
 from paddock.quickstart.scores import Example, Score
 
 _INDENT = 3
+_CURVE_WIDTH = 26
 _HUB_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
@@ -35,7 +36,7 @@ class Screen:
         self._console.print(Text(f"{self._num_steps}  {text}", style="bold"))
 
     def line(self, text: str, style: str = "") -> None:
-        self._console.print(Padding(Text(text, style=style), (0, 0, 0, _INDENT)))
+        self._console.print(Padding(Text(text, style=style), (0, 0, 0, _INDENT), expand=False))
 
     def error(self, text: str) -> None:
         self._console.print()
@@ -54,7 +55,7 @@ class Screen:
             grid.add_column(name, justify="right" if index in right else "left")
         for row in rows:
             grid.add_row(*(Text(text) for text in row))
-        self._console.print(Padding(grid, (0, 0, 0, _INDENT)))
+        self._console.print(Padding(grid, (0, 0, 0, _INDENT), expand=False))
 
     def watch(self, updates: Iterable[JobUpdate], label: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Follow a job: a live bar on a terminal, a few lines elsewhere."""
@@ -73,7 +74,7 @@ class Screen:
     def curve(self, name: str, values: list[float], remark: str) -> None:
         """First value, the curve, last value."""
         if values:
-            self.line(f"{name}  {values[0]:.4f} {terminal.sparkline(values)} {values[-1]:.4f}  {remark}")
+            self.line(f"{name}  {values[0]:.4f} {terminal.sparkline(values, _CURVE_WIDTH)} {values[-1]:.4f}  {remark}")
 
     def examples(self, examples: Sequence[Example]) -> None:
         self.line("")
@@ -111,7 +112,7 @@ class Screen:
 
 def serve_again(program: str, data_dir: str, exam: str, model: str) -> tuple[str, list[str]]:
     """How to serve what a run made, and how to ask it; commands as they are typed."""
-    return "Serve this data with the tuned model in it, and in a second terminal judge it again:", [
+    return "Serve this data and the tuned model, and judge it again from a second terminal:", [
         shlex.join([*program.split(), "serve", "--data-dir", data_dir]),
         shlex.join([*program.split(), "models", "list"]),
         shlex.join([*program.split(), "eval", "run", exam, "--model", model]),

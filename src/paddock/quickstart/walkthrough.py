@@ -40,7 +40,7 @@ TRAINING = "quickstart/training"
 PREFERENCES = "quickstart/preferences"
 EXAM = "quickstart/exam"
 KNOWN_FORMS = "quickstart/known-forms"
-EXAMS = {"exam": EXAM, "known forms": KNOWN_FORMS}
+EXAMS = {"known forms": KNOWN_FORMS, "exam": EXAM}
 """What an exam is called on the screen → its dataset and its benchmark, which share an id."""
 
 _QUERY = "How is a date written so that every program reads it?"
@@ -71,8 +71,8 @@ def _walk(screen: Screen, folder: Path, *, stays: bool) -> int:
     started_at = time.monotonic()
     screen.title(
         "Paddock quickstart",
-        "A small model learns to read dates in a form that it has never met.\n"
-        "All of it goes through the HTTP API of a server that this command starts and ends.",
+        "A small model learns to read dates in a form that it has never met, by way of\n"
+        "the HTTP API of a server that this command starts and ends.",
     )
     minilm = minilm_folder()
     model_roots = [str(root) for root in (BASE_MODEL_FOLDER, minilm) if root is not None]
@@ -139,7 +139,7 @@ def _base_model(client: Client, screen: Screen) -> dict[str, Score]:
     num_weights = (BASE_MODEL_FOLDER / "model.safetensors").stat().st_size / 2  # bfloat16
     screen.step(f"The base model, {num_weights / 1e6:.1f} M parameters")
     _register_model(client, BASE, BASE_MODEL_FOLDER, "llm")
-    scores = _evaluate(client, screen, BASE, list(EXAMS))
+    scores = _evaluate(client, screen, BASE)
     screen.scores(scores)
     return scores
 
@@ -167,14 +167,14 @@ def _tuned_model(
     client: Client, screen: Screen, model: str, before: Score, rows: Sequence[dict[str, Any]]
 ) -> dict[str, Score]:
     screen.step("The tuned model")
-    scores = _evaluate(client, screen, model, list(EXAMS))
+    scores = _evaluate(client, screen, model)
     screen.scores(scores)
     screen.examples(telling_examples(rows, before, scores["exam"]))
     return scores
 
 
 def _prefer(client: Client, screen: Screen, job_id: str, model: str) -> dict[str, Score]:
-    """A short DPO on the tuned checkpoint, and the exam after it."""
+    """A short DPO on the tuned checkpoint, and the exams after it."""
     screen.step("Preferences with DPO")
     body = {
         "job_uuid": job_id,
@@ -191,7 +191,7 @@ def _prefer(client: Client, screen: Screen, job_id: str, model: str) -> dict[str
     screen.line(f"loss at step {first['step']}: {first['loss']:.4f}; ln 2 = 0.6931, for it begins as its own reference")
     margins = [point["reward_margin"] for point in points if "reward_margin" in point]
     screen.curve("margin", margins, f"{len(margins)} steps in {terminal.duration(time.monotonic() - started_at)}")
-    scores = _evaluate(client, screen, _last_checkpoint(client, screen, job_id), ["exam"])
+    scores = _evaluate(client, screen, _last_checkpoint(client, screen, job_id))
     screen.scores(scores)
     return scores
 
@@ -227,10 +227,10 @@ def _register_model(client: Client, model_id: str, folder: Path, model_type: str
         client.post("/v1/models", body)
 
 
-def _evaluate(client: Client, screen: Screen, model: str, exams: Sequence[str]) -> dict[str, Score]:
-    """Scores of a model on exams, which are sat at the same time."""
+def _evaluate(client: Client, screen: Screen, model: str) -> dict[str, Score]:
+    """Scores of a model on both exams, which are sat at the same time."""
     candidate = {"type": "model", "model": model, "sampling_params": {"strategy": {"type": "greedy"}}}
-    jobs = {name: client.run_eval(EXAMS[name], {"eval_candidate": candidate}) for name in exams}
+    jobs = {name: client.run_eval(exam, {"eval_candidate": candidate}) for name, exam in EXAMS.items()}
     scores = {}
     for name, job_id in jobs.items():
         _completed(*screen.watch(client.follow(job_id), name))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.encoders import jsonable_encoder
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
@@ -51,10 +52,12 @@ def document(app: FastAPI) -> dict[str, Any]:
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
         )
         components = schema.setdefault("components", {})
+        classes: list[type[BaseModel]] = [Error, *RAW_BODIES]
         _, raw = models_json_schema(
-            [(model, "validation") for model in (Error, *RAW_BODIES)], ref_template="#/components/schemas/{model}"
+            [(model, "validation") for model in classes], ref_template="#/components/schemas/{model}"
         )
-        components.setdefault("schemas", {}).update(raw["$defs"])
+        # As FastAPI writes its own: a default of null goes without saying.
+        components.setdefault("schemas", {}).update(jsonable_encoder(raw["$defs"], exclude_none=True))
         components["responses"] = {
             name: {
                 "description": description,

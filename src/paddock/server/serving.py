@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import signal
 import socket
 
 import uvicorn
@@ -44,6 +45,9 @@ def serve_forever(settings: Settings, *, replace: bool = False) -> None:
             server_header=False,
         )
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn takes the signals over while it runs, and raises them again behind itself: the way out is ours.
+        signal.signal(number, lambda _number, _frame: setattr(server, "should_exit", True))
     host, port = listener.getsockname()[:2]
     engine_host.start()
     worker.start()

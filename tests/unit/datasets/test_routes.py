@@ -9,15 +9,15 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
-from row_texts import ROWS
 
 from paddock.datasets.schemas import Dataset, ListDatasetsResponse, PaginatedResponse
 from paddock.datasets.store import DatasetStore
 from paddock.jobs.store import JobStore, NewJob
+from row_texts import ROWS
 
 DATASETS, ITERROWS, APPEND = "/v1beta/datasets", "/v1beta/datasetio/iterrows/", "/v1beta/datasetio/append-rows/"
 JSON = {"Content-Type": "application/json"}
-EXACT = '{"question":1.10, "answer":-0.0,"big":%d,"huge":1e400,"long":%s,"a":1,"a":2}' % (2**70, "7" * 5000)
+EXACT = f'{{"question":1.10, "answer":-0.0,"big":{2**70},"huge":1e400,"long":{"7" * 5000},"a":1,"a":2}}'
 
 
 def _register(client: TestClient, dataset_id: str, rows: list[str], **more: Any) -> httpx.Response:
@@ -209,7 +209,7 @@ def test_a_uri_dataset_grows_too(client: TestClient, root: Path) -> None:
     assert client.get(ITERROWS + "d").text.startswith('{"data":[{"question":"q","answer":"0"},{"answer":1.10}]')
     assert client.get(f"{DATASETS}/d").json()["metadata"]["first_incomplete_row"] == 1
     refused = client.post(DATASETS, json=body | {"source": {"type": "uri", "uri": "file:///etc/passwd"}})
-    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (409, None) or refused.status_code == 409
+    assert refused.status_code == 409
     outside = client.post(DATASETS, json=body | {"dataset_id": "e", "source": {"uri": "file:///etc/passwd"}})
     assert (outside.status_code, outside.json()["errors"][0]["pointer"]) == (400, "/source/uri")
 

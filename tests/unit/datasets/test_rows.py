@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from row_texts import ROWS, WHITE, joined
 
 from paddock.datasets import rows
 from paddock.datasets.rows import RowError
+from row_texts import ROWS, WHITE, joined
 
 
 @given(st.lists(ROWS, max_size=5), WHITE)
@@ -57,41 +57,8 @@ def _is_strict_json_object(document: bytes) -> bool:
     return isinstance(value, dict) and not document.startswith(b"\xef\xbb\xbf")
 
 
-PIECES = st.sampled_from(
-    [
-        b"{",
-        b"}",
-        b"[",
-        b"]",
-        b'"',
-        b":",
-        b",",
-        b"\\",
-        b"0",
-        b"1",
-        b"-",
-        b".",
-        b"e",
-        b"+",
-        b" ",
-        b"\x0b",
-        b"\xa0",
-        b"\x00",
-    ]
-    + [
-        b"NaN",
-        b"Infinity",
-        b"null",
-        b"nul",
-        b"\\ud800",
-        b"\\ude00",
-        b"\\u00",
-        b"\xff",
-        b"\xed\xa0\x80",
-        b"\xc3\xa9",
-        b"/",
-    ]
-)
+ASCII_PIECES = rb'{ } [ ] " : , \ 0 1 - . e + / NaN Infinity null nul \ud800 \ude00 \u00'.split()
+PIECES = st.sampled_from([*ASCII_PIECES, b" ", b"\x0b", b"\xa0", b"\x00", b"\xff", b"\xed\xa0\x80", b"\xc3\xa9"])
 
 
 @given(ROWS, st.data())
@@ -134,7 +101,7 @@ def test_nothing_but_strict_json_is_taken(row: str, data: Any) -> None:
 )
 def test_what_json_does_not_know_is_refused_anywhere(value: bytes) -> None:
     for document in (b'{"rows":[{"a":' + value + b"}]}", b'{"rows":[],"other":' + value + b"}"):
-        with pytest.raises(ValueError, match="is not valid|is not a valid"):
+        with pytest.raises(ValueError, match="valid"):
             rows.open_object(document)
     with pytest.raises(ValueError, match="is not valid"):
         rows.text(b'{"a":' + value + b"}")
@@ -168,7 +135,7 @@ def test_nesting_has_a_limit() -> None:
 
 def test_numbers_that_python_lacks_are_given_as_text() -> None:
     digits = "7" * 5000
-    assert rows.parse('{"a":1e400,"b":[-1e400],"c":%s,"d":1.10,"e":%d}' % (digits, 2**70)) == {
+    assert rows.parse(f'{{"a":1e400,"b":[-1e400],"c":{digits},"d":1.10,"e":{2**70}}}') == {
         "a": "1e400",
         "b": ["-1e400"],
         "c": digits,

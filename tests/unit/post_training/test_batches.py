@@ -35,14 +35,15 @@ def test_packs_hold_every_row_whole(lengths: list[int], shuffle: bool) -> None:
 
 
 def test_two_epochs_differ() -> None:
-    first, second = (
-        batches.steps_of_epoch([1] * 100, 10, 1, shuffle=True, seed=0, epoch=epoch) for epoch in (0, 1)
-    )
+    first, second = (batches.steps_of_epoch([1] * 100, 10, 1, shuffle=True, seed=0, epoch=epoch) for epoch in (0, 1))
     assert first != second
 
 
 def test_collated_packs_count_positions_anew() -> None:
-    rows = [TokenizedRow(i, array("i", [i + 1] * n), array("i", [IGNORED] + [i + 1] * (n - 1)), False) for i, n in enumerate([2, 3, 4])]
+    rows = [
+        TokenizedRow(i, array("i", [i + 1] * n), array("i", [IGNORED, *[i + 1] * (n - 1)]), is_truncated=False)
+        for i, n in enumerate([2, 3, 4])
+    ]
     batch = batches.collate(rows, [(0, 1), (2,)], pad_id=0)
     assert batch.ids_BT.tolist() == [[1, 1, 2, 2, 2], [3, 3, 3, 3, 0]]
     assert batch.positions_BT is not None

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from training_office import LORA, add_dataset, chats, dpo_request, pairs, run, sft_request, training
 
 from paddock.jobs import states
 from paddock.jobs.progress import Progress, StopRequestedError
 from paddock.jobs.states import JobStatus
 from paddock.wiring import Resources
+from training_office import LORA, add_dataset, chats, dpo_request, pairs, run, sft_request, training
 
 
 def _series(resources: Resources, job_id: str, name: str) -> list[float]:
@@ -45,7 +45,9 @@ def test_sft_publishes_adapters_that_plain_libraries_load(resources: Resources, 
     rows = chats(10)
     add_dataset(resources, "chats", rows)
     add_dataset(resources, "held-out", chats(13)[10:])
-    job = run(resources, sft_request("tune", training("chats", validation_dataset_id="held-out", max_validation_steps=-1)))
+    job = run(
+        resources, sft_request("tune", training("chats", validation_dataset_id="held-out", max_validation_steps=-1))
+    )
     assert job.status is JobStatus.COMPLETED
     assert job.progress == {"done": 6, "total": 6, "unit": "steps"}
     published = resources.checkpoints.of_job("tune")
@@ -63,7 +65,7 @@ def test_sft_publishes_adapters_that_plain_libraries_load(resources: Resources, 
     assert len(losses) == 6
     assert losses[-1] < losses[0]
     assert job.resources is not None
-    assert job.resources["num_trained_parameters"] < job.resources["num_parameters"]
+    assert job.resources["num_trainable_parameters"] < job.resources["num_parameters"]
 
 
 def test_the_first_loss_is_that_of_the_base(resources: Resources, tiny_llama: Path) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_office import add_dataset, chats, dpo_request, pairs, sft_request, submit, training
 
 from paddock.errors import ConflictError, InvalidRequestError
 from paddock.wiring import Resources
+from training_office import add_dataset, chats, dpo_request, pairs, sft_request, submit, training
 
 TC = "/training_config"
 

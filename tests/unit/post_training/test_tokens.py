@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import CHAT_TEMPLATE, save_byte_tokenizer
 
 from paddock.errors import InvalidRequestError
 from paddock.post_training import rows, tokens
 from paddock.post_training.rows import Conversation
+from tiny_models import CHAT_TEMPLATE, save_byte_tokenizer
 
 UNMARKED = CHAT_TEMPLATE.replace("{% generation %}", "").replace("{% endgeneration %}", "")
 REVERSED = "{% for message in messages | reverse %}{{ message['content'] }}<|end|>{% endfor %}"
@@ -72,13 +72,11 @@ def test_long_rows_are_cut_at_the_end_and_counted(tmp_path: Path) -> None:
     cut = _tokenize(tokenizer, rows.conversation(ROW, "dialog"), max_seq_len=40)
     assert (len(cut), cut.is_truncated, whole.is_truncated) == (40, True, False)
     assert cut.ids == whole.ids[:40]
-    with pytest.raises(InvalidRequestError, match="Row 7 .* no token of its answer is left within 20"):
+    with pytest.raises(InvalidRequestError, match=r"Row 7 .* no token of its answer is left within 20"):
         _tokenize(tokenizer, rows.conversation(ROW, "dialog"), max_seq_len=20)
 
 
-@pytest.mark.parametrize(
-    ("template", "words"), [(None, "no chat template"), (REVERSED, "no beginning of the whole")]
-)
+@pytest.mark.parametrize(("template", "words"), [(None, "no chat template"), (REVERSED, "no beginning of the whole")])
 def test_templates_that_cannot_tell_the_answer_are_refused(tmp_path: Path, template: str | None, words: str) -> None:
     with pytest.raises(InvalidRequestError, match=words):
         _tokenize(_tokenizer(tmp_path, template), rows.conversation(ROW, "dialog"))

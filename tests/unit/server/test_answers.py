@@ -15,8 +15,8 @@ from paddock.errors import (
     BackendError,
     ConflictError,
     InvalidRequestError,
-    NotFoundError,
     NoSpaceError,
+    NotFoundError,
     TooManyRequestsError,
 )
 from paddock.routing import PathId
@@ -72,7 +72,15 @@ def client() -> Iterator[TestClient]:
 
 @pytest.mark.parametrize(
     ("name", "status"),
-    [("invalid", 400), ("missing", 404), ("conflict", 409), ("many", 429), ("backend", 502), ("space", 507), ("bug", 500)],
+    [
+        ("invalid", 400),
+        ("missing", 404),
+        ("conflict", 409),
+        ("many", 429),
+        ("backend", 502),
+        ("space", 507),
+        ("bug", 500),
+    ],
 )
 def test_one_shape_for_every_error(client: TestClient, name: str, status: int) -> None:
     response = client.get(f"/raise/{name}")

@@ -34,7 +34,9 @@ def test_the_head_revision_is_named_right() -> None:
 
 
 def test_a_block_that_raises_leaves_nothing(database: Database) -> None:
-    insert = sa.insert(tables.idempotency_keys).values(scope="s", key="k", body_digest="", answer_json="", created_at=0.0)
+    insert = sa.insert(tables.idempotency_keys).values(
+        scope="s", key="k", body_digest="", answer_json="", created_at=0.0
+    )
     with pytest.raises(RuntimeError), database.write() as connection:
         connection.execute(insert)
         raise RuntimeError

@@ -1,0 +1,172 @@
+"""The contract's Eval operations, and the routers of this slice put together.
+
+The routes of jobs come before those of benchmarks: a benchmark's id may hold slashes, so `…/benchmarks/{id}` would
+match them as well.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from paddock import routing
+from paddock.errors import ConflictError, InvalidRequestError
+from paddock.evaluation import answer, benchmark_routes, plan, scoring_routes, submission
+from paddock.evaluation.answer import Collected
+from paddock.evaluation.benchmark_routes import Datasets, Evaluation
+from paddock.evaluation.evaluate import Todo, evaluate
+from paddock.evaluation.plan import Plan
+from paddock.evaluation.schemas import BenchmarkConfig, EvaluateResponse, EvaluateRowsRequest, Job
+from paddock.evaluation.scoring_routes import Models, TheSettings, check_num_rows, unless_client_leaves
+from paddock.evaluation.store import EvaluationStore, Once
+from paddock.inference.inference import Inference
+from paddock.jobs import store as job_store
+from paddock.routing import PathId
+
+_BENCHMARK = "/v1alpha/eval/benchmarks/{benchmark_id:path}"
+
+_eval = routing.router("Eval")
+
+
+def _idempotency_key(
+    key: Annotated[str | None, Header(alias="Idempotency-Key", include_in_schema=False)] = None,
+) -> str | None:
+    if key is not None and not 1 <= len(key) <= 255:
+        raise InvalidRequestError("An Idempotency-Key has 1 to 255 characters.", pointer="Idempotency-Key")
+    return key
+
+
+IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
+
+
+@_eval.get(
+    f"{_BENCHMARK}/jobs/{{job_id:path}}/result",
+    response_model=EvaluateResponse,
+    response_description="The result of the job.",
+)
+def job_result(evaluation: Evaluation, benchmark_id: PathId, job_id: PathId) -> Response:
+    """Get the result of a job."""
+    job = _job(evaluation, benchmark_id, job_id)
+    if not job.status.is_final:
+        raise ConflictError(f"The job {job_id} is {job.status.value}: its result is there once it has ended.")
+    return StreamingResponse(answer.stream(job, evaluation.results), media_type="application/json")
+
+
+@_eval.get(
+    f"{_BENCHMARK}/jobs/{{job_id:path}}",
+    response_model_exclude_none=True,
+    response_description="The status of the evaluation job.",
+)
+def job_status(evaluation: Evaluation, benchmark_id: PathId, job_id: PathId) -> Job:
+    """Get the status of a job."""
+    return _shown(_job(evaluation, benchmark_id, job_id))
+
+
+@_eval.delete(f"{_BENCHMARK}/jobs/{{job_id:path}}", response_model=None)
+def job_cancel(request: Request, evaluation: Evaluation, benchmark_id: PathId, job_id: PathId) -> None:
+    """Cancel a job."""
+    _job(evaluation, benchmark_id, job_id)
+    evaluation.jobs.cancel(job_id)
+    request.app.state.wake_worker()
+
+
+@_eval.post(
+    f"{_BENCHMARK}/jobs",
+    response_model_exclude_none=True,
+    response_description="The job that was created to run the evaluation.",
+)
+async def run_eval(
+    request: Request,
+    evaluation: Evaluation,
+    datasets: Datasets,
+    inference: Models,
+    benchmark_id: PathId,
+    benchmark_config: BenchmarkConfig,
+    key: IdempotencyKey,
+) -> Job:
+    """Run an evaluation on a benchmark."""
+    once = None if key is None else Once(f"run_eval {benchmark_id}", key, await request.body())
+
+    def submit() -> job_store.Job:
+        job_id = None if once is None else evaluation.recall(once)
+        if job_id is None:
+            checked = submission.check(benchmark_id, benchmark_config, evaluation, datasets, inference)
+            job_id = evaluation.submit(checked.new, checked.benchmark, datasets, once)
+        return evaluation.jobs.get(job_id)
+
+    job = await run_in_threadpool(submit)
+    request.app.state.wake_worker()
+    return _shown(job)
+
+
+@_eval.post(
+    f"{_BENCHMARK}/evaluations",
+    response_model=EvaluateResponse,
+    response_description="EvaluateResponse object containing generations and scores.",
+)
+async def evaluate_rows(
+    request: Request,
+    evaluation: Evaluation,
+    inference: Models,
+    settings: TheSettings,
+    benchmark_id: PathId,
+    body: EvaluateRowsRequest,
+    key: IdempotencyKey,
+) -> Response:
+    """Evaluate a list of rows on a benchmark."""
+    once = None if key is None else Once(f"evaluate_rows {benchmark_id}", key, await request.body())
+
+    async def answer_now() -> str:
+        check_num_rows(len(body.input_rows), settings, "/input_rows")
+        resolved = await run_in_threadpool(_resolve_rows, benchmark_id, body, evaluation, inference)
+        return await unless_client_leaves(request, _evaluate_rows(body, resolved, inference))
+
+    if once is None:
+        return _json(await answer_now())
+    with evaluation.alone(once):
+        earlier = await run_in_threadpool(evaluation.recall, once)
+        if earlier is not None:
+            return _json(earlier)
+        return _json(await run_in_threadpool(evaluation.remember, once, await answer_now()))
+
+
+def _resolve_rows(
+    benchmark_id: str, body: EvaluateRowsRequest, evaluation: EvaluationStore, inference: Inference
+) -> Plan:
+    evaluation.benchmarks.get(benchmark_id)
+    return plan.resolve(
+        body.benchmark_config,
+        body.scoring_functions,
+        evaluation.functions,
+        inference,
+        pointer=f"/benchmark_config{body.benchmark_config.pointer}",
+        functions_pointer="/scoring_functions",
+    )
+
+
+async def _evaluate_rows(body: EvaluateRowsRequest, resolved: Plan, inference: Inference) -> str:
+    rows = body.input_rows[: body.benchmark_config.num_examples]
+    collected = Collected(resolved, len(rows))
+    todos = (Todo(index, row, None, resolved.function_ids) for index, row in enumerate(rows))
+    await evaluate(todos, resolved, inference, collected.add)
+    return await run_in_threadpool(collected.to_json)
+
+
+def _job(evaluation: EvaluationStore, benchmark_id: str, job_id: str) -> job_store.Job:
+    return evaluation.jobs.get(job_id, kinds=[submission.KIND], benchmark_id=benchmark_id)
+
+
+def _shown(job: job_store.Job) -> Job:
+    return Job(job_id=job.job_id, status=job.status, error=job.error, progress=job.progress)
+
+
+def _json(text: str) -> Response:
+    return Response(text, media_type="application/json")
+
+
+router = APIRouter()
+for _routes in (_eval, benchmark_routes.router, scoring_routes.router):
+    router.include_router(_routes)

@@ -1,0 +1,317 @@
+"""An evaluation as a job: stored as it comes, resumed where it was, failed with the reason."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from evaluation_world import World, candidate
+from model_server import last_user_text
+from paddock.errors import LostLeaseError
+from paddock.evaluation import answer, result_store
+from paddock.evaluation import job as eval_job
+from paddock.evaluation.result_store import RowResult
+from paddock.inference.engine import Model
+from paddock.jobs.progress import Progress
+from paddock.jobs.states import JobStatus
+
+MakeWorld = Callable[..., World]
+
+
+def capitals(num_rows: int) -> list[dict[str, Any]]:
+    return [{"question": f"q{i}", "answer": f"a{i}"} for i in range(num_rows)]
+
+
+def right(body: dict[str, Any]) -> str:
+    return last_user_text(body).replace("q", "a")
+
+
+def result(world: World, job_id: str) -> dict[str, Any]:
+    return json.loads("".join(answer.stream(world.jobs.get(job_id), world.evaluation.results)))
+
+
+def test_each_row_has_its_generation_and_score_in_its_place(make_world: MakeWorld) -> None:
+    world = make_world(lambda body: "a1" if last_user_text(body) == "q1" else "no", max_concurrency=16)
+    world.add_dataset(capitals(40))
+    world.add_benchmark("basic::equality")
+    job = world.run(world.submit())
+
+    assert job.status is JobStatus.COMPLETED
+    assert job.progress == {"done": 40, "total": 40, "unit": "rows"}
+    found = result(world, job.job_id)
+    assert [g["generated_answer"] for g in found["generations"]] == ["a1" if i == 1 else "no" for i in range(40)]
+    assert [s["score"] for s in found["scores"]["basic::equality"]["score_rows"]] == [float(i == 1) for i in range(40)]
+    accuracy = found["scores"]["basic::equality"]["aggregated_results"]["accuracy"]
+    assert (accuracy["num_correct"], accuracy["num_total"], accuracy["num_failed"]) == (1, 40, 0)
+    generation = found["generations"][0]
+    assert generation["latency_seconds"] > 0
+    assert (generation["finish_reason"], generation["num_prompt_tokens"], generation["num_generated_tokens"]) == (
+        "stop",
+        7,
+        3,
+    )
+    assert 1 < world.server.max_in_flight <= 16
+
+
+def test_num_examples_are_the_first_rows(make_world: MakeWorld) -> None:
+    world = make_world(right)
+    world.add_dataset(capitals(20))
+    world.add_benchmark()
+    job = world.run(world.submit({**candidate(), "num_examples": 3}))
+    assert sorted(last_user_text(body) for _, body, _ in world.server.requests) == ["q0", "q1", "q2"]
+    assert job.progress_total == 3
+
+
+def test_a_job_reads_the_rows_that_were_there_at_its_submission(make_world: MakeWorld) -> None:
+    world = make_world(right)
+    world.add_dataset(capitals(2))
+    world.add_benchmark()
+    job_id = world.submit()
+    world.datasets.append("exam", ['{"question":"q9","answer":"a9"}'])
+    world.run(job_id)
+    assert len(result(world, job_id)["generations"]) == 2
+
+
+def test_a_stopped_job_goes_on_and_asks_for_each_row_once(make_world: MakeWorld) -> None:
+    progress: Progress | None = None
+    asked: Counter[str] = Counter()
+
+    def reply(body: dict[str, Any]) -> str:
+        asked[f"{body['model']} {body['messages'][-1]['content']}"] += 1
+        if asked.total() == 25 and progress is not None:
+            progress.ask_to_stop()
+        return "Score: 1" if body["model"] == "judge" else right(body)
+
+    world = make_world(reply)
+    world.add_dataset(capitals(30))
+    world.add_benchmark("basic::equality", "llm-as-judge::base")
+    judge = {
+        "llm-as-judge::base": {"type": "llm_as_judge", "judge_model": "judge", "prompt_template": "{generated_answer}?"}
+    }
+    job_id = world.submit({**candidate(), "scoring_params": judge})
+
+    def hold(first: Progress) -> None:
+        nonlocal progress
+        progress = first
+
+    stopped = world.run(job_id, meanwhile=hold)
+    assert stopped.status is JobStatus.SCHEDULED
+    assert 0 < stopped.progress_done < 30
+    assert 25 <= asked.total() < 60
+    progress = None
+
+    done = world.run(job_id)
+    assert done.status is JobStatus.COMPLETED
+    assert done.attempt == 2
+    assert set(asked.values()) == {1}
+    assert len(asked) == 60
+    found = result(world, job_id)
+    assert [g["generated_answer"] for g in found["generations"]] == [f"a{i}" for i in range(30)]
+    assert found["scores"]["llm-as-judge::base"]["aggregated_results"]["average"]["num_scored"] == 30
+
+
+def test_a_stored_generation_is_scored_and_not_asked_for_again(make_world: MakeWorld) -> None:
+    world = make_world(right)
+    world.add_dataset(capitals(5))
+    world.add_benchmark("basic::equality", "basic::subset_of")
+    job_id = world.submit()
+
+    def store_some(progress: Progress) -> None:
+        known = [
+            RowResult(0, {"generated_answer": "a0"}, {"basic::equality": {"score": 0.5}}),
+            RowResult(3, {"generated_answer": "from before"}),
+        ]
+        with progress.write() as connection:
+            result_store.add(connection, job_id, known)
+
+    job = world.run(job_id, meanwhile=store_some)
+    assert sorted(last_user_text(body) for _, body, _ in world.server.requests) == ["q1", "q2", "q4"]
+    found = result(world, job_id)
+    assert [g["generated_answer"] for g in found["generations"]] == ["a0", "a1", "a2", "from before", "a4"]
+    assert [s["score"] for s in found["scores"]["basic::equality"]["score_rows"]] == [0.5, 1, 1, 0, 1]
+    assert [s["score"] for s in found["scores"]["basic::subset_of"]["score_rows"]] == [1, 1, 1, 0, 1]
+    assert job.progress_done == 5
+
+
+def test_a_cancelled_job_stops_and_shows_what_there_is(make_world: MakeWorld) -> None:
+    num_asked = 0
+
+    def reply(body: dict[str, Any]) -> str:
+        nonlocal num_asked
+        num_asked += 1
+        if num_asked == 40:
+            world.jobs.cancel(job_id)
+        return right(body)
+
+    world = make_world(reply, delay_seconds=0.01)
+    world.add_dataset(capitals(400))
+    world.add_benchmark()
+    job_id = world.submit()
+    with pytest.raises(LostLeaseError):
+        world.run(job_id)
+
+    assert num_asked < 200
+    found = result(world, job_id)
+    rows = found["scores"]["basic::equality"]["score_rows"]
+    assert 0 < len(rows) == len(found["generations"]) <= 40
+    aggregated = found["scores"]["basic::equality"]["aggregated_results"]["accuracy"]
+    assert aggregated["num_total"] == len(rows)
+    assert aggregated["num_scored"] == sum(row["score"] is not None for row in rows) > 0
+
+
+def test_rows_between_that_were_not_reached_say_so(make_world: MakeWorld) -> None:
+    world = make_world(right)
+    world.add_dataset(capitals(5))
+    world.add_benchmark()
+    job_id = world.submit()
+    job = world.jobs.claim(worker_id="worker", lease_seconds=60)
+    assert job is not None
+    known = [RowResult(2, {"generated_answer": "a2"}, {"basic::equality": {"score": 1.0}})]
+    with Progress(job, world.jobs).write() as connection:
+        result_store.add(connection, job_id, known)
+    world.jobs.cancel(job_id)
+
+    found = result(world, job_id)
+    not_reached = "This row was not evaluated: the job ended before."
+    assert found["generations"][:2] == [{"generated_answer": None, "error": not_reached}] * 2
+    assert found["generations"][2:] == [{"generated_answer": "a2"}]
+    scores = found["scores"]["basic::equality"]
+    assert scores["score_rows"] == [{"score": None, "error": not_reached}] * 2 + [{"score": 1.0}]
+    assert scores["aggregated_results"]["accuracy"] | {"ci95": None} == {
+        "accuracy": 1.0,
+        "num_correct": 1,
+        "num_total": 3,
+        "num_scored": 1,
+        "num_failed": 2,
+        "stderr": None,
+        "ci95": None,
+    }
+
+
+def test_a_job_cancelled_before_it_began_has_an_empty_result(make_world: MakeWorld) -> None:
+    world = make_world(right)
+    world.add_dataset(capitals(2))
+    world.add_benchmark()
+    job_id = world.submit()
+    world.jobs.cancel(job_id)
+    found = result(world, job_id)
+    assert found["generations"] == []
+    assert found["scores"]["basic::equality"]["aggregated_results"]["accuracy"]["accuracy"] is None
+
+
+def refusal(status: int, message: str) -> web.Response:
+    return web.json_response({"error": {"message": message}}, status=status)
+
+
+def test_a_backend_that_answers_nothing_fails_the_job_with_its_reason(make_world: MakeWorld) -> None:
+    world = make_world(lambda _: refusal(401, "no"))
+    world.add_dataset(capitals(100))
+    world.add_benchmark()
+    job = world.run(world.submit())
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert "HTTP 401" in job.error
+    assert len(world.server.requests) < 8 + 4
+    assert "HTTP 401" in result(world, job.job_id)["generations"][0]["error"]
+
+
+def test_a_model_that_refuses_every_row_in_the_same_words_fails_the_job(make_world: MakeWorld) -> None:
+    world = make_world(lambda _: refusal(404, "the model does not exist"))
+    world.add_dataset(capitals(3))
+    world.add_benchmark()
+    job = world.run(world.submit())
+    assert (job.status, "does not exist" in (job.error or "")) == (JobStatus.FAILED, True)
+
+
+def test_refusals_of_single_rows_are_those_rows_failures(make_world: MakeWorld) -> None:
+    def reply(body: dict[str, Any]) -> Any:
+        text = last_user_text(body)
+        return refusal(400, f"{text} is too long") if text in ("q0", "q1", "q7") else right(body)
+
+    world = make_world(reply, max_concurrency=1)
+    world.add_dataset(capitals(10))
+    world.add_benchmark()
+    job = world.run(world.submit())
+    assert job.status is JobStatus.COMPLETED
+    found = result(world, job.job_id)
+    failed = [i for i, g in enumerate(found["generations"]) if "error" in g]
+    assert failed == [0, 1, 7]
+    assert "q7 is too long" in found["generations"][7]["error"]
+    row = found["scores"]["basic::equality"]["score_rows"][7]
+    assert row["score"] is None
+    assert "q7 is too long" in row["error"]
+    accuracy = found["scores"]["basic::equality"]["aggregated_results"]["accuracy"]
+    assert (accuracy["accuracy"], accuracy["num_scored"], accuracy["num_failed"]) == (1.0, 7, 3)
+
+
+def test_a_backend_that_goes_down_later_fails_the_rows_and_not_the_job(make_world: MakeWorld) -> None:
+    world = make_world(
+        lambda body: right(body) if last_user_text(body) == "q0" else refusal(403, "no"), max_concurrency=1
+    )
+    world.add_dataset(capitals(20))
+    world.add_benchmark()
+    job = world.run(world.submit())
+    assert job.status is JobStatus.COMPLETED
+    assert result(world, job.job_id)["scores"]["basic::equality"]["aggregated_results"]["accuracy"]["num_failed"] == 19
+
+
+def test_a_judge_that_answers_nothing_fails_the_job_and_the_answers_are_kept(make_world: MakeWorld) -> None:
+    world = make_world(lambda body: refusal(401, "no") if body["model"] == "judge" else right(body))
+    world.add_dataset(capitals(60))
+    world.add_benchmark("llm-as-judge::base")
+    judge = {"llm-as-judge::base": {"type": "llm_as_judge", "judge_model": "judge"}}
+    job = world.run(world.submit({**candidate(), "scoring_params": judge}))
+    assert job.status is JobStatus.FAILED
+    assert 0 < len([g for g in result(world, job.job_id)["generations"] if g["generated_answer"]]) < 60
+
+
+def test_unreadable_rows_are_failed_rows_and_nobody_is_asked(make_world: MakeWorld) -> None:
+    world = make_world(right)
+    rows = [*capitals(2), {"question": {"not": "a text"}, "answer": "a"}, {"messages": "{no json", "answer": "a"}]
+    world.add_dataset(rows)
+    world.add_benchmark()
+    job = world.run(world.submit())
+    assert job.status is JobStatus.COMPLETED
+    assert len(world.server.requests) == 2
+    errors = [g.get("error") for g in result(world, job.job_id)["generations"]]
+    assert errors == [None, None, "`question` must be a text.", "`messages` is a text that is not JSON."]
+
+
+def test_a_plan_is_kept_whatever_is_registered_meanwhile(make_world: MakeWorld) -> None:
+    world = make_world(right)
+    world.add_dataset(capitals(2))
+    world.add_benchmark()
+    job_id = world.submit()
+    world.inference.models.register(Model("pupil", "lab", "another"), replace=True)
+    world.run(job_id)
+    assert {body["model"] for _, body, _ in world.server.requests} == {"pupil"}
+
+
+def test_rows_stream_through_bounded_memory(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eval_job, "_CHUNK_ROWS", 7)
+    world = make_world(right)
+    world.add_dataset(capitals(50))
+    world.add_benchmark()
+    job = world.run(world.submit())
+    accuracy = result(world, job.job_id)["scores"]["basic::equality"]["aggregated_results"]["accuracy"]
+    assert accuracy["num_correct"] == 50
+
+
+def test_control_characters_and_absent_counts_of_a_server_are_kept(make_world: MakeWorld) -> None:
+    world = make_world(
+        lambda _: web.Response(
+            text='{"choices": [{"message": {"content": "a\\u0000b"}, "finish_reason": "length"}]}',
+            content_type="application/json",
+        )
+    )
+    world.add_dataset(capitals(1))
+    world.add_benchmark()
+    job = world.run(world.submit())
+    generation = result(world, job.job_id)["generations"][0]
+    assert (generation["generated_answer"], generation["finish_reason"]) == ("a\x00b", "length")
+    assert generation["num_generated_tokens"] is None

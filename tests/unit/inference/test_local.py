@@ -1,0 +1,175 @@
+"""Local models through the whole way: client, socket, engine process, real models."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from inference_world import LocalWorld
+from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
+from paddock.inference.engine import Generation, Model, Sampling
+from paddock.inference.local import LocalEngine
+
+PASSAGES = ["Horses eat grass and hay.", "Paris is the capital of France.", "The Seine flows through many towns."]
+LONG = Sampling(max_tokens=400, temperature=1.0, seed=1, stop=("no such text",))
+
+
+def user(text: str) -> list[dict[str, object]]:
+    return [{"role": "user", "content": text}]
+
+
+def test_chat_counts_tokens_and_says_why_it_ended(local_world: LocalWorld) -> None:
+    answer = local_world.ask(lambda engine: engine.chat(local_world.tiny, user("hello"), Sampling(max_tokens=5)))
+    assert answer.num_prompt_tokens == len("hello") + 3  # <|user|>, <|end|>, <|assistant|>; a token is a byte
+    assert answer.num_generated_tokens == 5
+    assert answer.finish_reason == "length"
+    assert answer.text
+    assert answer.latency_seconds > 0
+
+
+def test_answers_of_a_burst_are_those_of_each_alone(local_world: LocalWorld) -> None:
+    """More requests than a batch holds, of many lengths: they join and leave each other's batches."""
+    prompts = ["x" * n + "?" for n in (0, 1, 3, 40, 2, 90, 7, 200, 5, 11, 64, 0, 30, 17)]
+    samplings = [
+        Sampling(max_tokens=5 + 3 * i, temperature=float(i % 3 == 2), seed=i, repetition_penalty=1.0 + (i % 2) / 4)
+        for i in range(len(prompts))
+    ]
+
+    async def alone(engine: LocalEngine) -> list[Generation]:
+        return [await engine.complete(local_world.tiny, p, s) for p, s in zip(prompts, samplings, strict=True)]
+
+    async def together(engine: LocalEngine) -> list[Generation]:
+        calls = [engine.complete(local_world.tiny, p, s) for p, s in zip(prompts, samplings, strict=True)]
+        return await asyncio.gather(*calls)
+
+    by_themselves = [answer.text for answer in local_world.ask(alone)]
+    assert [answer.text for answer in local_world.ask(together)] == by_themselves
+    assert len(set(by_themselves)) > len(prompts) // 2  # they say different things, so a mix-up would show
+
+
+def test_content_parts_of_text_are_joined(local_world: LocalWorld) -> None:
+    parts = [{"role": "user", "content": [{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]}]
+
+    async def both(engine: LocalEngine) -> tuple[Generation, Generation]:
+        return (
+            await engine.chat(local_world.tiny, parts, Sampling(max_tokens=4)),
+            await engine.chat(local_world.tiny, user("hello"), Sampling(max_tokens=4)),
+        )
+
+    first, second = local_world.ask(both)
+    assert first.text == second.text
+
+
+def test_images_are_refused_by_name(local_world: LocalWorld) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
+    with pytest.raises(InvalidRequestError, match="Part 1 of message 0"):
+        content = [{"type": "text", "text": "see"}, image]
+        local_world.ask(lambda e: e.chat(local_world.tiny, [{"role": "user", "content": content}], Sampling()))
+    with pytest.raises(InvalidRequestError, match="minilm") as caught:
+        local_world.ask(lambda e: e.rerank(local_world.minilm, "cat", ["a", image]))
+    assert caught.value.errors[0].pointer == "/items/1"
+    with pytest.raises(InvalidRequestError) as caught:
+        local_world.ask(lambda e: e.rerank(local_world.minilm, image, ["a"]))
+    assert caught.value.errors[0].pointer == "/query"
+
+
+def test_a_checkpoint_is_its_adapter_over_its_base(local_world: LocalWorld) -> None:
+    async def three(engine: LocalEngine) -> list[Generation]:
+        models = (local_world.tiny, local_world.checkpoint, local_world.tiny)
+        return [await engine.chat(model, user("hello"), Sampling(max_tokens=12)) for model in models]
+
+    base, adapted, base_again = local_world.ask(three)
+    assert adapted.text != base.text
+    assert base_again.text == base.text
+
+
+def test_real_passages_are_ranked_by_meaning(local_world: LocalWorld) -> None:
+    scores = local_world.ask(lambda e: e.rerank(local_world.minilm, "Which city governs France?", PASSAGES))
+    assert max(range(3), key=lambda index: scores[index]) == 1
+    assert all(-1.0 <= score <= 1.0 for score in scores)
+
+
+def test_text_parts_rank_as_text(local_world: LocalWorld) -> None:
+    part = {"type": "text", "text": PASSAGES[1]}
+    scores = local_world.ask(lambda e: e.rerank(local_world.minilm, {"type": "text", "text": "France"}, [part]))
+    assert scores == pytest.approx(
+        local_world.ask(lambda e: e.rerank(local_world.minilm, "France", [PASSAGES[1]])), abs=1e-6
+    )
+
+
+def test_a_cross_encoder_and_a_checkpoint_rank_too(local_world: LocalWorld) -> None:
+    for model in (local_world.cross_encoder, local_world.checkpoint):
+        scores = local_world.ask(lambda e, model=model: e.rerank(model, "query", [*PASSAGES, PASSAGES[0]]))
+        assert len(set(scores)) == 3
+        assert scores[3] == scores[0]  # equal passages tie exactly
+
+
+def test_what_a_model_cannot_do_is_refused(local_world: LocalWorld, tmp_path: Path) -> None:
+    async def chat(engine: LocalEngine, model: Model) -> Generation:
+        return await engine.chat(model, user("hello"), Sampling())
+
+    with pytest.raises(InvalidRequestError, match=r"minilm \(BertModel\) does not generate text"):
+        local_world.ask(lambda e: chat(e, local_world.minilm))
+    with pytest.raises(InvalidRequestError, match="gone cannot be loaded") as caught:
+        local_world.ask(lambda e: chat(e, Model("gone", "local", str(tmp_path / "nothing"))))
+    assert str(tmp_path) not in caught.value.detail
+    with pytest.raises(InvalidRequestError, match="has 600 tokens, and the context of tiny holds 512"):
+        local_world.ask(lambda e: e.complete(local_world.tiny, "x" * 600, Sampling()))
+
+
+def test_a_cancelled_request_makes_room(local_world: LocalWorld) -> None:
+    """A batch full of long answers; once their clients have gone, the next answer is there at once."""
+
+    async def leave(engine: LocalEngine) -> Generation:
+        running = [asyncio.create_task(engine.complete(local_world.tiny, "abc", LONG)) for _ in range(64)]
+        first, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        assert first
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        async with asyncio.timeout(5):
+            return await engine.complete(local_world.tiny, "abc", Sampling(max_tokens=1))
+
+    assert local_world.ask(leave).num_generated_tokens == 1
+
+
+def test_a_deadline_is_kept(local_world: LocalWorld) -> None:
+    async def late(engine: LocalEngine) -> None:
+        await asyncio.gather(*(engine.complete(local_world.tiny, "abc", LONG) for _ in range(32)))
+
+    with pytest.raises(BackendTimeoutError):
+        local_world.ask(late, deadline_seconds=0.05)
+
+
+def test_a_killed_engine_fails_its_requests_and_comes_back(local_world: LocalWorld) -> None:
+    async def killed(engine: LocalEngine) -> list[Generation | BaseException]:
+        await engine.complete(local_world.tiny, "abc", Sampling(max_tokens=1))
+        running = [asyncio.create_task(engine.complete(local_world.tiny, "abc", LONG)) for _ in range(100)]
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        pid = local_world.host.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        return await asyncio.gather(*running, return_exceptions=True)
+
+    ends = local_world.ask(killed)
+    failures = [end for end in ends if isinstance(end, BaseException)]
+    assert failures
+    assert {type(failure) for failure in failures} == {BackendError}
+    again = local_world.ask(lambda e: e.complete(local_world.tiny, "abc", Sampling(max_tokens=3)))
+    assert again.num_generated_tokens == 3
+
+
+def test_no_server_is_said_at_once(tmp_path: Path) -> None:
+    async def ask() -> None:
+        engine = LocalEngine(tmp_path / "engine.sock", tmp_path)
+        try:
+            await engine.complete(Model("tiny", "local", "/models/tiny"), "abc", Sampling())
+        finally:
+            await engine.close()
+
+    with pytest.raises(BackendError, match="no server runs"):
+        asyncio.run(ask())
