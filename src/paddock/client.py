@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -118,7 +119,7 @@ class Client:
 
     def _parse(self, content: bytes) -> Any:
         try:
-            return json.loads(content)
+            return json.loads(content, parse_int=_integer, parse_float=_real)
         except ValueError as error:
             raise ClientError(f"The answer of {self.url} is not JSON that can be read: {error}.") from None
 
@@ -252,6 +253,19 @@ def chunks(rows: Iterable[bytes]) -> Iterator[list[bytes]]:
         num_bytes += len(row)
     if chunk:
         yield chunk
+
+
+def _integer(digits: str) -> int | str:
+    """A number of a row may be any that JSON can write; one that Python does not read stays text."""
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
+
+
+def _real(digits: str) -> float | str:
+    value = float(digits)
+    return value if math.isfinite(value) else digits
 
 
 def _is_loopback(url: str) -> bool:

@@ -18,7 +18,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Any:
     broken.mkdir()
     (broken / "config.json").write_text((tiny_llama / "config.json").read_text())
     (broken / "model.safetensors").write_bytes(b"no tensors at all")
-    for file in ("tokenizer.json", "tokenizer_config.json"):
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         (broken / file).write_text((tiny_llama / file).read_text())
     models = [
         {"model_id": "tiny", "provider_id": "local", "provider_model_id": str(tiny_llama), "model_type": "llm"},

@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 Alternatives = tuple[tuple[str, ...], ...]
-"""Ways to fill a need: sets of columns, any one of which will do."""
+"""What stands in for a column: sets of older columns, any one of which will do."""
 
-_ANSWER: Alternatives = (("answer",), ("expected_answer",))
+_ANSWER: Alternatives = (("expected_answer",),)
 
 NEEDS: dict[str, dict[str, Alternatives]] = {
     "post-training/messages": {
         "messages": (
-            ("messages",),
             ("dialog",),
             ("chosen", "rejected"),  # with a `prompt`, or each a whole conversation
             ("chat_completion_input", "expected_answer"),
@@ -25,15 +24,15 @@ NEEDS: dict[str, dict[str, Alternatives]] = {
         )
     },
     "eval/question-answer": {
-        "question": (("question",), ("input_query",), ("chat_completion_input",), ("completion_input",)),
+        "question": (("input_query",), ("chat_completion_input",), ("completion_input",)),
         "answer": _ANSWER,
     },
     "eval/messages-answer": {
-        "messages": (("messages",), ("chat_completion_input",), ("completion_input",), ("input_query",), ("dialog",)),
+        "messages": (("chat_completion_input",), ("completion_input",), ("input_query",), ("dialog",)),
         "answer": _ANSWER,
     },
 }
-"""Purpose → the columns that its rows must have → what counts as having one."""
+"""Purpose → the columns that its rows must have → what stands in for each."""
 
 
 def missing(purpose: str, row: Mapping[str, Any]) -> str | None:
@@ -41,6 +40,8 @@ def missing(purpose: str, row: Mapping[str, Any]) -> str | None:
 
     A column that is null is lacking."""
     for column, alternatives in NEEDS[purpose].items():
-        if not any(all(row.get(name) is not None for name in names) for names in alternatives):
+        if row.get(column) is None and not any(
+            all(row.get(c) is not None for c in columns) for columns in alternatives
+        ):
             return column
     return None

@@ -28,6 +28,10 @@ _PREVIEW_BYTES = 64 * 1024
 _LAZY: dict[str, Any] = {"stream_results": True, "max_row_buffer": 32}
 """PostgreSQL hands rows over as they are asked for, as SQLite does, so that reading can stop at a number of bytes."""
 
+_COLUMNS = "INSERT INTO dataset_rows (generation, row_index, row_json) VALUES"
+_INSERT = {"qmark": f"{_COLUMNS} (?, ?, ?)", "pyformat": f"{_COLUMNS} (%s, %s, %s)"}
+"""Straight to the driver: SQLAlchemy's own way with parameters takes longer than SQLite does."""
+
 
 def lots(texts: Iterable[str]) -> Iterator[Sequence[str]]:
     """Rows in lots that one `insert` takes."""
@@ -47,13 +51,8 @@ def _bounded(texts: Iterator[str]) -> Iterator[str]:
 
 def insert(connection: sa.Connection, generation: int, start: int, texts: Sequence[str]) -> None:
     """Store rows under contiguous indices from `start` on."""
-    connection.execute(
-        sa.insert(dataset_rows),
-        [
-            {"generation": generation, "row_index": row_index, "row_json": text}
-            for row_index, text in enumerate(texts, start)
-        ],
-    )
+    rows = [(generation, row_index, text) for row_index, text in enumerate(texts, start)]
+    connection.exec_driver_sql(_INSERT[connection.dialect.paramstyle], rows)
 
 
 class RowStore:

@@ -209,7 +209,7 @@ class DatasetStore:
             same = self._same(connection, new, replace)
             if same is not None:
                 return same, generation
-            replaced = self._retire(connection, new.dataset_id)
+            replaced = self._retire(connection, new.dataset_id) if replace else None
             connection.execute(
                 sa.update(datasets)
                 .where(datasets.c.generation == generation)

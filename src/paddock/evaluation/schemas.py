@@ -186,10 +186,7 @@ ScoringFnParams = Annotated[
     Annotated[LLMAsJudgeScoringFnParams, Field(title="LLMAsJudgeScoringFnParams")]
     | Annotated[RegexParserScoringFnParams, Field(title="RegexParserScoringFnParams")]
     | Annotated[BasicScoringFnParams, Field(title="BasicScoringFnParams")],
-    Field(
-        discriminator="type",
-        title="LLMAsJudgeScoringFnParams | RegexParserScoringFnParams | BasicScoringFnParams",
-    ),
+    Field(discriminator="type"),
 ]
 
 
@@ -203,6 +200,13 @@ class ScoringResult(Schema):
 # ---------------------------------------------------------------------------------------------------- evaluation
 
 
+def _title_of_values(schema: dict[str, Any]) -> None:
+    # Pydantic drops the title of a union that a dict's values are.
+    schema["additionalProperties"]["title"] = " | ".join(
+        params.__name__ for params in (LLMAsJudgeScoringFnParams, RegexParserScoringFnParams, BasicScoringFnParams)
+    )
+
+
 class BenchmarkConfig(RequestBody):
     """A benchmark configuration for evaluation."""
 
@@ -210,6 +214,7 @@ class BenchmarkConfig(RequestBody):
     scoring_params: dict[str, ScoringFnParams] = Field(
         default_factory=dict,
         description="Map between scoring function id and parameters for each scoring function you want to run",
+        json_schema_extra=_title_of_values,
     )
     num_examples: int | None = Field(
         default=None,

@@ -83,15 +83,16 @@ class Screen:
             header=("Question", "Right", "Base model", "Tuned"),
         )
 
-    def summary(self, models: dict[str, dict[str, Score]], exams: Sequence[str]) -> None:
+    def summary(self, models: dict[str, dict[str, Score]]) -> None:
         """Each model's score on each exam, with its interval."""
         self._console.print()
         self._console.print(Text("Summary", style="bold"))
-        header = ["", *(title for exam in exams for title in (exam, "95 % interval"))]
+        exams = list(next(iter(models.values())))
         rows = []
         for model, scores in models.items():
-            cells = [text for exam in exams for text in _summary_cells(scores.get(exam))]
-            rows.append([model, *cells])
+            cells = [(terminal.percent(scores[exam].accuracy), shown_interval(scores[exam])) for exam in exams]
+            rows.append([model, *(text for pair in cells for text in pair)])
+        header = ["", *(title for exam in exams for title in (exam, "95 % interval"))]
         self.columns(*rows, header=header, right=[1 + 2 * i for i in range(len(exams))])
 
     def next_steps(self, program: str, data_dir: str, exam: str, model: str) -> None:
@@ -139,10 +140,6 @@ def shown_interval(score: Score) -> str:
 
 def _counts(score: Score) -> str:
     return f"n {score.num_scored}, failed {score.num_failed}"
-
-
-def _summary_cells(score: Score | None) -> tuple[str, str]:
-    return ("–", "") if score is None else (terminal.percent(score.accuracy), shown_interval(score))
 
 
 def _shown(answer: str | None) -> str:

@@ -87,7 +87,7 @@ def _walk(screen: Screen, folder: Path, *, stays: bool) -> int:
         scores["after LoRA"] = _tuned_model(client, screen, tuned, scores["base"]["exam"], rows[EXAM])
         scores["after DPO"] = _prefer(client, screen, f"quickstart-dpo-{suffix}", tuned)
         _rerank(client, screen, minilm)
-    screen.summary(scores, list(EXAMS))
+    screen.summary(scores)
     screen.line(f"{terminal.duration(time.monotonic() - started_at)} in all.", style="dim")
     missed = unmet(scores["base"], scores["after LoRA"])
     if missed:

@@ -44,7 +44,8 @@ def test_digits_pass_unchanged(invoke: Invoke, tmp_path: Path) -> None:
     row = '{"question":"q","answer":"a","x":1.10,"y":1e400,"z":-0.0,"n":' + "7" * 5000 + "}"
     file = tmp_path / "rows.jsonl"
     file.write_text(row + "\n")
-    invoke("datasets", "register", "d", "--purpose", QA, "--file", file)
+    shown = json.loads(invoke("datasets", "register", "d", "--purpose", QA, "--file", file, "--json").output)
+    assert shown["source"]["rows"][0]["y"] == "1e400"  # no double: as text, for JSON has no Infinity
     assert invoke("datasets", "rows", "d").output == row + "\n"
     assert row in invoke("datasets", "show", "d", "--json").output
 

@@ -50,16 +50,15 @@ def test_the_page_holds_in_80_columns(capsys: pytest.CaptureFixture[str], monkey
     screen.scores({"exam": before, "known forms": after})
     screen.curve("loss", [2.0 / (i + 1) for i in range(180)], "180 steps in 38 s")
     screen.examples([Example("What is 30.XII.'43 in ISO form?", "2043-12-30", "a long answer\nof two lines", None)])
-    screen.summary(
-        {"base": {"exam": before, "known forms": after}, "after DPO": {"exam": after}}, ["exam", "known forms"]
-    )
+    both = {"exam": before, "known forms": after}
+    screen.summary({"base": both, "after LoRA": dict.fromkeys(both, after)})
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     shown = [" ".join(line.split()) for line in lines]
     assert "exam 0.0 % 95 % interval 0.0 to 1.6 n 240, failed 0" in shown
     assert "What is 30.XII.'43 in ISO form? 2043-12-30 a long answer o… (failed)" in shown
     assert "base 0.0 % 0.0 to 1.6 99.6 % 97.7 to 99.9" in shown
-    assert "after DPO 99.6 % 97.7 to 99.9 –" in shown
+    assert "after LoRA 99.6 % 97.7 to 99.9 99.6 % 97.7 to 99.9" in shown
 
 
 def test_commands_are_never_broken(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

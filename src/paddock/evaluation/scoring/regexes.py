@@ -25,7 +25,7 @@ MAX_PATTERN_CHARACTERS = 4096
 MAX_PATTERNS = 100
 
 TIMEOUT_SECONDS = 1.0
-"""For all the patterns of one row together."""
+"""Of processor time, for all the patterns of one row together."""
 
 
 class TextTooLongError(Exception):

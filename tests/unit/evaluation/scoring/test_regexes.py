@@ -34,6 +34,7 @@ def found(pattern: str, text: str) -> str | None:
         (r"(?i)k", "\u212a"),  # the Kelvin sign
         (r"a{,2}b", "aab"),
         (r"x{2}", "xxx"),
+        (r"a{2", "a{2"),  # braces that count nothing are text
         (r"(?=b)(.)", "abc"),
         (r"(.)\1", "abccd"),
         (r"(?P<n>.)(?P=n)", "abccd"),
@@ -41,15 +42,12 @@ def found(pattern: str, text: str) -> str | None:
         (r"b\Z", "ab"),
         (r"a++b", "aab"),
         ("\\u00e9", "é"),
-        (r"[[:alpha:]]", ":]"),
         (r"(a|ab)(c|bcd)", "abcd"),
         (r"(?s)a.b", "a\nb"),
         (r"none", "text"),
     ],
 )
 def test_a_regex_means_what_it_means_to_python(pattern: str, text: str) -> None:
-    if pattern.startswith("[[:"):
-        pytest.skip("the regex module reads POSIX classes, which Python's re does not know")
     expected = re.search(pattern, text)
     whole = None if expected is None else next((g for g in expected.groups() if g is not None), expected.group())
     assert found(pattern, text) == whole
@@ -62,11 +60,8 @@ def test_classes_mean_the_same_on_any_text(text: str) -> None:
         assert found(pattern, text) == (None if expected is None else expected.group())
 
 
-@pytest.mark.parametrize("pattern", ["(", "*a", "a{2", "[b", "(?P<a", r"\1", "(?z)a"])
+@pytest.mark.parametrize("pattern", ["(", "*a", "[b", "(?P<a", r"\1", "(?z)a"])
 def test_what_is_no_regex_is_refused(pattern: str) -> None:
-    if pattern == "a{2":
-        assert found(pattern, "a{2") == "a{2"  # braces that count nothing are text
-        return
     with pytest.raises(InvalidRequestError) as caught:
         regexes.compile_all([pattern], "/p")
     assert caught.value.errors[0].pointer == "/p/0"
@@ -88,7 +83,7 @@ def test_lengths_and_numbers_are_bounded() -> None:
 def test_backtracking_that_explodes_runs_in_linear_time_where_it_can() -> None:
     started_at = time.perf_counter()
     assert found(r"(a|aa)+c", "a" * 60_000) is None
-    assert time.perf_counter() - started_at < 0.5
+    assert time.perf_counter() - started_at < 5
 
 
 def test_and_to_a_deadline_where_it_cannot() -> None:
@@ -96,4 +91,5 @@ def test_and_to_a_deadline_where_it_cannot() -> None:
     started_at = time.perf_counter()
     with pytest.raises(regexes.RegexTimeoutError):
         regexes.first_match(patterns, "a" * 2000)
-    assert time.perf_counter() - started_at < 2 * regexes.TIMEOUT_SECONDS
+    # The deadline is told in processor time, and the machine may be busy; without one it would be hours.
+    assert time.perf_counter() - started_at < 20 * regexes.TIMEOUT_SECONDS

@@ -1,0 +1,171 @@
+"""The decoding loop against transformers' own `generate`, one sequence at a time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM
+
+from paddock.errors import BackendError
+from paddock.inference.local_models import generate as generate_module
+from paddock.inference.local_models.generate import Sequence, generate
+from paddock.inference.local_models.sampling import Knobs
+
+PROMPTS = [[10, 11, 12], [20], [30 + i for i in range(40)], [5, 6, 7, 8, 9], [99, 98], [17] * 25]
+
+
+@pytest.fixture(scope="module")
+def llama(tiny_llama: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
+
+
+@pytest.fixture(scope="module")
+def mistral() -> Any:
+    """Its window of 8 tokens makes a cache whose rows cannot be joined by others."""
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=261, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, sliding_window=8,
+    )  # fmt: skip
+    return MistralForCausalLM(config).eval()
+
+
+class Ends:
+    """What came of some sequences, in the order of their ends."""
+
+    def __init__(self) -> None:
+        self.ids: dict[int, list[int]] = {}
+        self.reasons: dict[int, str] = {}
+
+    def sequence(
+        self,
+        name: int,
+        prompt_ids: list[int],
+        max_new_tokens: int = 12,
+        *,
+        temperature: float = 0.0,
+        penalty: float = 1.0,
+        end_ids: frozenset[int] = frozenset(),
+        is_stopped: Callable[[list[int]], bool] = lambda _ids: False,
+        is_abandoned: Callable[[], bool] = lambda: False,
+    ) -> Sequence:
+        def finish(ids: list[int], reason: str) -> None:
+            assert name not in self.ids
+            self.ids[name], self.reasons[name] = list(ids), reason
+
+        knobs = Knobs(temperature, 0, 1.0, penalty, random.Random(name))
+        return Sequence(prompt_ids, max_new_tokens, knobs, end_ids, is_stopped, is_abandoned, finish)
+
+
+def run(model: Any, sequences: list[Sequence], *, max_rows: int = 8, later: list[Sequence] | None = None) -> None:
+    coming = list(later or [])
+
+    def more(limit: int) -> list[Sequence]:
+        taken, coming[:] = coming[:limit], coming[limit:]
+        return taken
+
+    generate(model, sequences, more, max_rows=max_rows)
+    while coming:  # as the engine takes the next batch when one has ended that none could join
+        generate(model, more(max_rows), more, max_rows=max_rows)
+
+
+def reference(model: Any, prompt_ids: list[int], max_new_tokens: int, **options: Any) -> list[int]:
+    ids = torch.tensor([prompt_ids])
+    answer = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=None,
+        pad_token_id=0,
+        **options,
+    )
+    return answer[0, len(prompt_ids) :].tolist()
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.3])
+def test_a_padded_batch_says_what_each_says_alone(llama: Any, penalty: float) -> None:
+    ends = Ends()
+    lengths = [3, 20, 7, 12, 1, 30]
+    run(llama, [ends.sequence(i, p, n, penalty=penalty) for i, (p, n) in enumerate(zip(PROMPTS, lengths, strict=True))])
+    for index, (prompt, length) in enumerate(zip(PROMPTS, lengths, strict=True)):
+        assert ends.ids[index] == reference(llama, prompt, length, repetition_penalty=penalty)
+    assert set(ends.reasons.values()) == {"length"}
+
+
+def test_sequences_join_and_leave_a_running_batch(llama: Any) -> None:
+    ends = Ends()
+    sequences = [ends.sequence(i, PROMPTS[i % 6], 4 + 5 * (i % 4)) for i in range(24)]
+    run(llama, sequences[:2], max_rows=3, later=sequences[2:])
+    for index in range(24):
+        assert ends.ids[index] == reference(llama, PROMPTS[index % 6], 4 + 5 * (index % 4))
+
+
+def test_a_cache_that_cannot_be_joined_runs_batch_after_batch(mistral: Any) -> None:
+    ends = Ends()
+    sequences = [ends.sequence(i, PROMPTS[i % 6], 4 + 5 * (i % 4)) for i in range(10)]
+    run(mistral, sequences[:4], max_rows=4, later=sequences[4:])
+    for index in range(10):
+        assert ends.ids[index] == reference(mistral, PROMPTS[index % 6], 4 + 5 * (index % 4))
+
+
+def test_draws_do_not_depend_on_the_batch(llama: Any) -> None:
+    alone, together = Ends(), Ends()
+    for index, prompt in enumerate(PROMPTS):
+        run(llama, [alone.sequence(index, prompt, temperature=1.0)])
+    run(llama, [together.sequence(i, p, temperature=1.0) for i, p in enumerate(PROMPTS)])
+    assert together.ids == alone.ids
+
+
+def test_an_end_token_and_a_stop_end_one_row_alone(llama: Any) -> None:
+    expected = reference(llama, PROMPTS[0], 12)
+    end_id = next(token for token in expected if token != expected[0])
+    first = expected.index(end_id)
+    ends = Ends()
+    run(
+        llama,
+        [
+            ends.sequence(0, PROMPTS[0], end_ids=frozenset({end_id})),
+            ends.sequence(1, PROMPTS[0]),
+            ends.sequence(2, PROMPTS[0], is_stopped=lambda ids: len(ids) == 2),
+        ],
+    )
+    assert ends.ids == {0: expected[: first + 1], 1: expected, 2: expected[:2]}
+    assert ends.reasons == {0: "stop", 1: "length", 2: "stop"}
+
+
+def test_a_row_that_nobody_waits_for_is_left(llama: Any) -> None:
+    ends = Ends()
+    num_asked = 0
+
+    def is_abandoned() -> bool:
+        nonlocal num_asked
+        num_asked += 1
+        return num_asked >= 3
+
+    run(llama, [ends.sequence(0, PROMPTS[0], 500, is_abandoned=is_abandoned), ends.sequence(1, PROMPTS[1], 6)])
+    assert num_asked == 3
+    assert list(ends.ids) == [1]
+
+
+def test_long_prompts_are_read_in_bounded_passes(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With little memory the batch is smaller and the answers are the same; one that is too long still runs, alone."""
+    monkeypatch.setattr(generate_module, "MAX_POSITIONS", 60)
+    monkeypatch.setattr(generate_module, "_MAX_PREFILL_POSITIONS", 30)
+    ends = Ends()
+    run(llama, [ends.sequence(i, prompt, 12) for i, prompt in enumerate(PROMPTS)])
+    for index, prompt in enumerate(PROMPTS):
+        assert ends.ids[index] == reference(llama, prompt, 12)
+
+
+def test_numbers_that_are_none_are_an_error(tiny_llama: Path) -> None:
+    broken = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    with torch.no_grad():
+        broken.lm_head.weight.fill_(float("nan"))
+    with pytest.raises(BackendError, match="not numbers"):
+        run(broken, [Ends().sequence(0, [1, 2])])
