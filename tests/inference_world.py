@@ -1,4 +1,4 @@
-"""A real engine process and small real models for it."""
+"""A real engine process and small real models for it, and the routes of inference alone."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from paddock.inference.engine import Model
+from fastapi import FastAPI
+
+from paddock.inference import routes
+from paddock.inference.engine import Engine, Model
 from paddock.inference.engine_host import EngineHost
+from paddock.inference.inference import Inference
 from paddock.inference.local import LocalEngine
+from paddock.inference.remote import RemoteEngine
+from paddock.inference.store import ModelStore
+from paddock.server import answers
+from paddock.settings import Provider, RemoteConfig, Settings
 from paddock.storage.data_dir import DataDir
+from paddock.storage.database import Database
 
 T = TypeVar("T")
 
@@ -37,3 +46,19 @@ class LocalWorld:
                 await engine.close()
 
         return asyncio.run(with_client())
+
+
+def make_app(settings: Settings, database: Database, engines: dict[str, Engine]) -> FastAPI:
+    """The routes of this slice alone, over real resources."""
+    app = FastAPI()
+    app.state.settings = settings
+    app.state.inference = Inference(settings, ModelStore(database), engines)
+    app.include_router(routes.router)
+    answers.install(app)
+    return app
+
+
+def remote_engine(base_url: str, **config: Any) -> RemoteEngine:
+    """The provider `lab`, on somebody's server."""
+    remote = RemoteConfig(base_url=base_url, **config)
+    return RemoteEngine(Provider(provider_id="lab", provider_type="remote::openai", config=remote))

@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from paddock.client import JobUpdate
+from paddock.client import ClientError, JobUpdate
 
 _PLAIN_EVERY_SECONDS = 10.0
 _SPARKS = "▁▂▃▄▅▆▇█"
@@ -50,6 +50,16 @@ def table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
 def cell(value: Any) -> Text:
     """A value as a table shows it: None as nothing, and no word of it taken for markup."""
     return Text("" if value is None else str(value))
+
+
+def explain(error: ClientError) -> str:
+    """An error as a person reads it: what is wrong, then where in the request."""
+    places = [f"  {field.pointer or '(body)'}: {field.message}" for field in error.errors]
+    if len(error.errors) == 1 and error.errors[0].message == error.detail:
+        return f"{error.detail} ({error.errors[0].pointer or 'body'})"
+    if error.errors and all(field.message in error.detail for field in error.errors):
+        return "\n".join(["The server refused the request:", *places])
+    return "\n".join([error.detail, *places])
 
 
 # ---------------------------------------------------------------------------------------------------- scores
@@ -122,6 +132,14 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
+def progress_text(progress: dict[str, Any] | None) -> str:
+    """How far a job is, in its own unit; nothing as long as it has said nothing."""
+    if progress is None:
+        return ""
+    of = "" if progress["total"] is None else f"/{progress['total']}"
+    return f"{progress['done']}{of} {progress['unit']}"
+
+
 def watch(updates: Iterable[JobUpdate], console: Console, label: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Show a job until it has ended. Returns its final record and all points of its metrics."""
     return _watch_live(updates, console, label) if console.is_terminal else _watch_plain(updates, console, label)
@@ -135,22 +153,21 @@ def _watch_live(
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]}"),
+        TextColumn("{task.fields[count]}"),
         TextColumn("{task.fields[remark]}", style="dim"),
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task: TaskID = progress.add_task(label, total=None, unit="", remark="")
+        task: TaskID = progress.add_task(label, total=None, count="", remark="")
         for update in updates:
             job = update.job
             points += update.points
-            done = job["progress"] or {"done": 0, "total": None, "unit": ""}
+            done = job["progress"] or {"done": 0, "total": None}
             progress.update(
                 task,
                 completed=done["done"],
                 total=done["total"],
-                unit=done["unit"],
+                count=progress_text(job["progress"]),
                 remark=_remark(job, points),
             )
     return job, points
@@ -166,9 +183,7 @@ def _watch_plain(
         job = update.job
         points += update.points
         if job["progress"] is not None and time.monotonic() - printed_at >= _PLAIN_EVERY_SECONDS:
-            done = job["progress"]
-            of = "" if done["total"] is None else f"/{done['total']}"
-            console.print(f"{label}  {done['done']}{of} {done['unit']}  {_remark(job, points)}".rstrip())
+            console.print(f"{label}  {progress_text(job['progress'])}  {_remark(job, points)}".rstrip())
             printed_at = time.monotonic()
     return job, points
 

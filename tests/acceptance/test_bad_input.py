@@ -111,7 +111,11 @@ def test_a_refused_request_leaves_no_job(server: LiveServer) -> None:
 
 
 def test_a_model_that_cannot_be_loaded_fails_its_jobs_with_the_reason(server: LiveServer) -> None:
-    server.call("POST", SFT, fine_tune("on-broken", "broken"))
+    response = server.http.post(SFT, json=fine_tune("lora-on-broken", "broken"))
+    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (400, "/model")
+
+    # All weights are only read in the job.
+    server.call("POST", SFT, fine_tune("on-broken", "broken") | {"algorithm_config": None})
     job = server.wait_for_job("on-broken")
     assert job["status"] == "failed"
     assert "broken" in job["error"]

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from paddock import terminal
-from paddock.client import JobUpdate
+from paddock.client import ClientError, JobUpdate
+from paddock.errors import FieldError
 
 
 def console(**options: Any) -> Console:
@@ -108,3 +109,18 @@ def test_on_a_terminal_there_is_a_bar_that_leaves_nothing_behind() -> None:
     assert "3/9" in shown(to)
     assert "loss 0.25" in shown(to)
     assert shown(to).endswith("\x1b[2K")  # the bar's line is wiped
+
+
+def test_an_error_is_told_once_with_its_places() -> None:
+    one = ClientError("no such dataset", status=400, errors=(FieldError("/dataset_id", "no such dataset"),))
+    assert terminal.explain(one) == "no such dataset (/dataset_id)"
+    joined = (FieldError("/a", "Field required"), FieldError("/b/0", "must be greater than 0"))
+    several = ClientError("/a: Field required; /b/0: must be greater than 0", status=400, errors=joined)
+    assert terminal.explain(several).splitlines() == [
+        "The server refused the request:",
+        "  /a: Field required",
+        "  /b/0: must be greater than 0",
+    ]
+    other = ClientError("The rows cannot be taken.", status=400, errors=(FieldError("/rows/3", "is not an object"),))
+    assert terminal.explain(other).splitlines() == ["The rows cannot be taken.", "  /rows/3: is not an object"]
+    assert terminal.explain(ClientError("There is no dataset x.", status=404)) == "There is no dataset x."

@@ -37,7 +37,7 @@ def list_(client: Client, kind: str | None, status: str | None, limit: int, as_j
             terminal.cell(job["job_id"]),
             job["kind"],
             job["status"],
-            _progress(job),
+            terminal.progress_text(job["progress"]),
             f"{_time(job['created_at']):%Y-%m-%d %H:%M}",
             _took(job),
         )
@@ -64,7 +64,7 @@ def show(client: Client, job_id: str, as_json: bool) -> None:
     if job["benchmark_id"] is not None:
         table.add_row("benchmark", terminal.cell(job["benchmark_id"]))
     table.add_row("status", job["status"])
-    table.add_row("progress", _progress(job))
+    table.add_row("progress", terminal.progress_text(job["progress"]))
     table.add_row("took", _took(job))
     for name, value in (job["resources"] or {}).items():
         table.add_row(terminal.cell(name), terminal.cell(value))
@@ -118,14 +118,6 @@ def cancel(client: Client, job_id: str) -> None:
     Example: paddock jobs cancel my-first"""
     client.delete(f"/v1alpha/jobs/{quoted(job_id)}")
     click.echo(f"The job {job_id} is cancelled.")
-
-
-def _progress(job: dict[str, Any]) -> str:
-    progress = job["progress"]
-    if progress is None:
-        return ""
-    of = "" if progress["total"] is None else f"/{progress['total']}"
-    return f"{progress['done']}{of} {progress['unit']}"
 
 
 def _took(job: dict[str, Any]) -> str:

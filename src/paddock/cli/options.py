@@ -29,19 +29,9 @@ def speaks_to_server(command: Callable[Concatenate[Client, P], None]) -> Callabl
             try:
                 command(client, *args, **kwargs)
             except ClientError as error:
-                raise click.ClickException(explain(error)) from None
+                raise click.ClickException(terminal.explain(error)) from None
 
     return with_client
-
-
-def explain(error: ClientError) -> str:
-    """An error as a person reads it: what is wrong, then where in the request."""
-    places = [f"  {field.pointer or '(body)'}: {field.message}" for field in error.errors]
-    if len(error.errors) == 1 and error.errors[0].message == error.detail:
-        return f"{error.detail} ({error.errors[0].pointer or 'body'})"
-    if error.errors and all(field.message in error.detail for field in error.errors):
-        return "\n".join(["The server refused the request:", *places])
-    return "\n".join([error.detail, *places])
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the server's answer as JSON.")

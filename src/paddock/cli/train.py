@@ -114,9 +114,8 @@ def status(client: Client, job_id: str, as_json: bool) -> None:
     if as_json:
         terminal.print_json(answer)
         return
-    progress = answer.get("progress")
-    where = "" if progress is None else f", {progress['done']}/{progress['total']} {progress['unit']}"
-    click.echo(f"{job_id} is {answer['status']}{where}.")
+    progress = terminal.progress_text(answer.get("progress"))
+    click.echo(f"{job_id} is {answer['status']}{progress and ', '}{progress}.")
     if answer.get("error"):
         click.echo(answer["error"])
     if answer["checkpoints"]:

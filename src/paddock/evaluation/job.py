@@ -63,11 +63,12 @@ def _todos(
     num_rows = job.request["num_rows"]
     for start in range(0, num_rows, _CHUNK_ROWS):
         end = min(start + _CHUNK_ROWS, num_rows)
-        known = evaluation.results.known(job.job_id, resolved.function_ids, start, end)
-        num_done = sum(len(row.scored_by) == len(resolved.functions) for row in known.values())
-        recorder.num_done_before += num_done
-        if num_done == end - start:
+        function_ids = resolved.function_ids
+        if evaluation.results.num_scores(job.job_id, function_ids, start, end) == (end - start) * len(function_ids):
+            recorder.num_done_before += end - start
             continue
+        known = evaluation.results.known(job.job_id, function_ids, start, end)
+        recorder.num_done_before += sum(len(row.scored_by) == len(function_ids) for row in known.values())
         for index, row in enumerate(datasets.read(version, start, end - start), start):
             if progress.should_stop:
                 return

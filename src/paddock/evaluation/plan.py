@@ -143,7 +143,9 @@ def resolve_functions(
     pointer: str,
     functions_pointer: str,
 ) -> tuple[FunctionRun, ...]:
-    """Functions in the order given, each once, with the parameters that were `given` (at `pointer`) over their own."""
+    """Functions in the order given, each once, with the parameters that were `given` (at `pointer`) over their own.
+
+    `functions_pointer` is where the list of functions stands, or `pointer` where they are the keys of `given`."""
     if not function_ids:
         raise InvalidRequestError("There is no scoring function to run.", pointer=functions_pointer)
     for function_id in given:
@@ -152,15 +154,18 @@ def resolve_functions(
                 f"There are parameters for {function_id!r}, which is not among the scoring functions that are run.",
                 pointer=f"{pointer}/{escape_pointer(function_id)}",
             )
-    runs = []
+    runs: dict[str, FunctionRun] = {}
     for index, function_id in enumerate(function_ids):
+        if function_id in runs:
+            continue
         definition = known.define(function_id)
         if definition is None:
+            place = escape_pointer(function_id) if functions_pointer == pointer else str(index)
             raise InvalidRequestError(
-                function_store.not_found(function_id).detail, pointer=f"{functions_pointer}/{index}"
+                function_store.not_found(function_id).detail, pointer=f"{functions_pointer}/{place}"
             )
-        runs.append(_run(function_id, definition, given.get(function_id), inference, pointer))
-    return tuple({run.function_id: run for run in runs}.values())
+        runs[function_id] = _run(function_id, definition, given.get(function_id), inference, pointer)
+    return tuple(runs.values())
 
 
 def _run(
@@ -179,7 +184,7 @@ def _run(
     if isinstance(params, LLMAsJudgeScoringFnParams):
         if not params.judge_model:
             raise InvalidRequestError(
-                f"{function_id} needs a judge: name its model in `scoring_params`, as "
+                f"{function_id} needs a judge: name its model in `{pointer.rpartition('/')[2]}`, as "
                 f'{{"{function_id}": {{"type": "llm_as_judge", "judge_model": "…"}}}}.',
                 pointer=pointer,
             )

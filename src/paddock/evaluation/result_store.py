@@ -42,24 +42,25 @@ class ResultStore:
     def __init__(self, database: Database) -> None:
         self.database = database
 
+    def num_scores(self, job_id: str, function_ids: Sequence[str], start: int, end: int) -> int:
+        """How many scores by these functions a job has of its rows from `start` up to `end`."""
+        query = sa.select(sa.func.count()).where(_scores_by(job_id, function_ids, start, end))
+        with self.database.read() as connection:
+            return connection.execute(query).scalar_one()
+
     def known(self, job_id: str, function_ids: Sequence[str], start: int, end: int) -> dict[int, StoredRow]:
         """What a job has found out so far about its rows from `start` up to `end`; rows that it has not are absent."""
-        of_generations = _range(generations, job_id, start, end)
-        # Named, for they stand before the row in the key.
-        of_scores = sa.and_(_range(scores, job_id, start, end), scores.c.scoring_function.in_(function_ids))
+        query = sa.select(scores.c.row_index, scores.c.scoring_function).where(
+            _scores_by(job_id, function_ids, start, end)
+        )
+        scored_by: dict[int, set[str]] = {}
         with self.database.read() as connection:
-            texts = {
-                row.row_index: row.generation_json
-                for row in connection.execute(
-                    sa.select(generations.c.row_index, generations.c.generation_json).where(of_generations)
-                )
-            }
-            functions: dict[int, set[str]] = {}
-            for row in connection.execute(sa.select(scores.c.row_index, scores.c.scoring_function).where(of_scores)):
-                functions.setdefault(row.row_index, set()).add(row.scoring_function)
+            texts = _texts(connection, generations.c.generation_json, _range(generations, job_id, start, end))
+            for index, function_id in connection.execute(query):
+                scored_by.setdefault(index, set()).add(function_id)
         return {
-            index: StoredRow(texts.get(index), frozenset(functions.get(index, ())))
-            for index in texts.keys() | functions.keys()
+            index: StoredRow(texts.get(index), frozenset(scored_by.get(index, ())))
+            for index in texts.keys() | scored_by.keys()
         }
 
     def has_answer(self, job_id: str) -> bool:
@@ -85,19 +86,13 @@ class ResultStore:
 
     def generation_texts(self, job_id: str, start: int, end: int) -> dict[int, str]:
         """Row index → the JSON text of its generation, from `start` up to `end`."""
-        query = sa.select(generations.c.row_index, generations.c.generation_json).where(
-            _range(generations, job_id, start, end)
-        )
         with self.database.read() as connection:
-            return {row.row_index: row.generation_json for row in connection.execute(query)}
+            return _texts(connection, generations.c.generation_json, _range(generations, job_id, start, end))
 
     def score_texts(self, job_id: str, function_id: str, start: int, end: int) -> dict[int, str]:
         """Row index → the JSON text of its score by one function, from `start` up to `end`."""
-        query = sa.select(scores.c.row_index, scores.c.score_json).where(
-            _range(scores, job_id, start, end), scores.c.scoring_function == function_id
-        )
         with self.database.read() as connection:
-            return {row.row_index: row.score_json for row in connection.execute(query)}
+            return _texts(connection, scores.c.score_json, _scores_by(job_id, [function_id], start, end))
 
 
 def add(connection: sa.Connection, job_id: str, results: Sequence[RowResult]) -> None:
@@ -129,6 +124,16 @@ def _score_rows(job_id: str, results: Sequence[RowResult]) -> Iterator[dict[str,
                 "score_json": wire.to_json(score),
                 "failed": "error" in score,
             }
+
+
+def _texts(connection: sa.Connection, column: sa.Column[str], which: sa.ColumnElement[bool]) -> dict[int, str]:
+    query = sa.select(column.table.c.row_index, column).where(which)
+    return dict(connection.execute(query).tuples().all())
+
+
+def _scores_by(job_id: str, function_ids: Sequence[str], start: int, end: int) -> sa.ColumnElement[bool]:
+    # Functions are named, for they stand before the row in the key.
+    return sa.and_(_range(scores, job_id, start, end), scores.c.scoring_function.in_(function_ids))
 
 
 def _range(table: sa.Table, job_id: str, start: int, end: int) -> sa.ColumnElement[bool]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -114,7 +115,7 @@ def load(source: Source, folder: Path, config: Config, device: torch.device) -> 
         for parameter in model.parameters():
             parameter.requires_grad_(True)
     if config.activation_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        _recompute_activations(model, source.model_id)
     if config.preference is not None:
         _switch_off_dropout(model)
     trainee = Trainee(
@@ -148,7 +149,7 @@ def _load_base(folder: Path, model_id: str, dtype: torch.dtype) -> Any:
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).replace(str(folder), "its folder")
         raise InvalidRequestError(f"The model {model_id} cannot be loaded: {reason}") from error
     if report["missing_keys"]:
@@ -175,6 +176,18 @@ def _lora_config(model: Any, lora: Lora, source: Source) -> LoraConfig:
         use_dora=lora.use_dora,
         fan_in_fan_out=any(type(m).__name__ == "Conv1D" for m in model.modules()),
     )
+
+
+def _recompute_activations(model: Any, model_id: str) -> None:
+    # Earlier versions of transformers 5 know it by its older name alone.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False})
+    except ValueError:
+        raise InvalidRequestError(
+            f"The model {model_id} cannot compute its activations anew.",
+            pointer="/training_config/efficiency_config/enable_activation_checkpointing",
+        ) from None
 
 
 def _switch_off_dropout(model: Any) -> None:

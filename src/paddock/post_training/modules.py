@@ -21,7 +21,8 @@ _MAX_HEADER_BYTES = 100 * 1024 * 1024  # the format's own bound
 
 
 def linear_layers(folder: Path) -> list[str]:
-    """Names of a model's layers with a two-dimensional weight, from its safetensors headers."""
+    """Names of a model's layers with a two-dimensional weight, from its safetensors headers. Raises `ValueError` for
+    files that are none."""
     names = []
     for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as weights:

@@ -73,7 +73,11 @@ def check(source: Source, folder: Path, config: Config, pointer: str) -> list[Fi
         message = f"The model {source.model_id} takes at most {limit} tokens."
         errors.append(FieldError("/training_config/max_seq_len", message))
     if config.lora is not None:
-        errors += _check_lora(source, folder, read, config.lora, _lora_pointer(config))
+        try:
+            errors += _check_lora(source, folder, read, config.lora, _lora_pointer(config))
+        except ValueError:
+            message = f"The model {source.model_id} cannot be loaded: its weights are no safetensors."
+            errors.append(FieldError(pointer, message))
     return errors
 
 

@@ -13,9 +13,12 @@ from rich.text import Text
 from paddock import terminal
 from paddock.client import JobUpdate
 from paddock.quickstart.scores import Example, Score
+from paddock.quickstart.surroundings import Program
 
 _INDENT = 3
 _CURVE_WIDTH = 26
+_TRAINING_LINE = '{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}'
+_EXAM_LINE = '{"question": "…", "answer": "…"}'
 _HUB_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
@@ -43,8 +46,9 @@ class Screen:
         self._console.print(Text(text, style="red"), soft_wrap=True)
 
     def command(self, text: str) -> None:
-        """A line to be copied: never wrapped, never shortened."""
-        self._console.print(Text(" " * (_INDENT + 2) + text, style="cyan"), soft_wrap=True)
+        """Text to be copied: never wrapped, never shortened."""
+        for line in text.splitlines():
+            self._console.print(Text(" " * (_INDENT + 2) + line, style="cyan"), soft_wrap=True)
 
     def columns(self, *rows: Sequence[str], right: Sequence[int] = (), header: Sequence[str] = ()) -> None:
         """Rows in aligned columns; those at the indices in `right` are aligned to the right."""
@@ -77,7 +81,7 @@ class Screen:
             self.line(f"{name}  {values[0]:.4f} {terminal.sparkline(values, _CURVE_WIDTH)} {values[-1]:.4f}  {remark}")
 
     def examples(self, examples: Sequence[Example]) -> None:
-        self.line("")
+        self._console.print()
         self.columns(
             *((e.question, e.right, _shown(e.before), _shown(e.after)) for e in examples),
             header=("Question", "Right", "Base model", "Tuned"),
@@ -95,41 +99,42 @@ class Screen:
         header = ["", *(title for exam in exams for title in (exam, "95 % interval"))]
         self.columns(*rows, header=header, right=[1 + 2 * i for i in range(len(exams))])
 
-    def next_steps(self, program: str, data_dir: str, exam: str, model: str) -> None:
+    def next_steps(self, program: Program, data_dir: str, exam: str, model: str) -> None:
         """How to go on: with what this run made, and with rows and a model of one's own."""
         self._console.print()
         self._console.print(Text("What to type next", style="bold"))
-        groups = (serve_again(program, data_dir, exam, model), with_own_rows(program))
-        for sentence, commands in groups:
+        for sentence, commands in (
+            ("Serve this data and the tuned model:", [*program.setup, *serve_again(program.name, data_dir)]),
+            ("Judge it again, from a second terminal:", [*program.setup, *judge_again(program.name, exam, model)]),
+            ("The same with rows of your own and a model of the hub:", with_own_rows(program.name)),
+            ("A line of train.jsonl, and one of exam.jsonl:", [_TRAINING_LINE, _EXAM_LINE]),
+        ):
             self._console.print()
             self.line(sentence)
             for command in commands:
                 self.command(command)
-        self._console.print()
-        self.line("A line of train.jsonl and one of exam.jsonl:")
-        self.command('{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}')
-        self.command('{"question": "…", "answer": "…"}')
 
 
-def serve_again(program: str, data_dir: str, exam: str, model: str) -> tuple[str, list[str]]:
-    """How to serve what a run made, and how to ask it; commands as they are typed."""
-    return "Serve this data and the tuned model, and judge it again from a second terminal:", [
-        shlex.join([*program.split(), "serve", "--data-dir", data_dir]),
-        shlex.join([*program.split(), "models", "list"]),
-        shlex.join([*program.split(), "eval", "run", exam, "--model", model]),
-    ]
+def serve_again(program: str, data_dir: str) -> list[str]:
+    """How to serve what a run made; commands as they are typed."""
+    return [f"{program} serve --data-dir {shlex.quote(data_dir)}"]
 
 
-def with_own_rows(program: str) -> tuple[str, list[str]]:
+def judge_again(program: str, exam: str, model: str) -> list[str]:
+    """How to ask for what a run made; commands as they are typed."""
+    return [f"{program} models list", f"{program} eval run {exam} --model {model}"]
+
+
+def with_own_rows(program: str) -> list[str]:
     """The same loop on rows of one's own and a model of the hub; commands as they are typed."""
-    return "The same with rows of your own and a model of the hub:", [
+    return [
         f"PADDOCK_HUB_MODELS='[{_HUB_MODEL}]' {program} serve",
         f"{program} models register small --hub {_HUB_MODEL}",
-        f"{program} datasets register my/train --purpose post-training/messages --file train.jsonl",
-        f"{program} datasets register my/exam --purpose eval/question-answer --file exam.jsonl",
-        f"{program} benchmarks register my-bench --dataset my/exam --scoring basic::equality",
+        f"{program} datasets register my-rows --purpose post-training/messages \\\n  --file train.jsonl",
+        f"{program} datasets register my-exam --purpose eval/question-answer \\\n  --file exam.jsonl",
+        f"{program} benchmarks register my-bench --dataset my-exam \\\n  --scoring basic::equality",
         f"{program} eval run my-bench --model small",
-        f"{program} train sft --model small --dataset my/train --job-id my-first",
+        f"{program} train sft --model small --dataset my-rows --job-id my-first",
         f"{program} eval run my-bench --model my-first:epoch-1",
     ]
 

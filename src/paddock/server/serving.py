@@ -31,6 +31,7 @@ def serve_forever(settings: Settings, *, replace: bool = False) -> None:
     data_dir.lock()
     listener = _listen(settings)
     resources = wiring.build(settings)
+    resources.datasets.sweep_abandoned()
     configured.register(resources, replace=replace)
     worker = Worker(settings, data_dir, resources.jobs)
     engine_host = EngineHost(settings, data_dir)

@@ -9,9 +9,8 @@ from click.testing import CliRunner
 
 from app_server import AppServer
 from paddock.cli import COMMANDS, main
-from paddock.cli.options import command_line, explain
-from paddock.client import DEFAULT_URL, Client, ClientError
-from paddock.errors import FieldError
+from paddock.cli.options import command_line
+from paddock.client import DEFAULT_URL, Client
 
 
 def commands() -> dict[str, click.Command]:
@@ -55,21 +54,6 @@ def test_the_option_stands_over_the_variable(server: AppServer) -> None:
         main, ["datasets", "list", "--url", server.url], env={"PADDOCK_URL": "http://127.0.0.1:9"}
     )
     assert result.exit_code == 0, result.output
-
-
-def test_an_error_is_told_once_with_its_places() -> None:
-    one = ClientError("no such dataset", status=400, errors=(FieldError("/dataset_id", "no such dataset"),))
-    assert explain(one) == "no such dataset (/dataset_id)"
-    joined = (FieldError("/a", "Field required"), FieldError("/b/0", "must be greater than 0"))
-    several = ClientError("/a: Field required; /b/0: must be greater than 0", status=400, errors=joined)
-    assert explain(several).splitlines() == [
-        "The server refused the request:",
-        "  /a: Field required",
-        "  /b/0: must be greater than 0",
-    ]
-    other = ClientError("The rows cannot be taken.", status=400, errors=(FieldError("/rows/3", "is not an object"),))
-    assert explain(other).splitlines() == ["The rows cannot be taken.", "  /rows/3: is not an object"]
-    assert explain(ClientError("There is no dataset x.", status=404)) == "There is no dataset x."
 
 
 def test_a_suggested_command_goes_to_the_same_server() -> None:

@@ -9,13 +9,20 @@ import pytest
 
 from paddock.cli import main
 from paddock.quickstart.scores import Example, Score
-from paddock.quickstart.screen import Screen, serve_again, with_own_rows
+from paddock.quickstart.screen import Screen, judge_again, serve_again, with_own_rows
+from paddock.quickstart.surroundings import Program
 from paddock.settings import Settings, load
 
 COMMANDS = [
-    *serve_again("paddock", "/tmp/some where", "quickstart/exam", "quickstart-sft-1:epoch-3")[1],
-    *with_own_rows("paddock")[1],
+    *serve_again("paddock", "/tmp/some where"),
+    *judge_again("paddock", "quickstart/exam", "quickstart-sft-1:epoch-3"),
+    *with_own_rows("paddock"),
 ]
+
+
+def words_of(command: str) -> list[str]:
+    """A command as a shell splits it; a backslash at a line's end goes on with the next."""
+    return shlex.split(command.replace("\\\n", ""))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -23,7 +30,7 @@ def test_commands_are_taken_as_they_are_printed(command: str, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     for name in ("train.jsonl", "exam.jsonl"):
         (tmp_path / name).touch()
-    words = shlex.split(command)
+    words = words_of(command)
     while "=" in words[0]:
         name, _, value = words.pop(0).partition("=")
         monkeypatch.setenv(name, value)
@@ -35,7 +42,7 @@ def test_commands_are_taken_as_they_are_printed(command: str, tmp_path, monkeypa
 
 
 def test_the_setting_in_the_commands_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    (assignment,) = [words[0] for words in map(shlex.split, COMMANDS) if "=" in words[0]]
+    (assignment,) = [words[0] for words in map(words_of, COMMANDS) if "=" in words[0]]
     monkeypatch.setenv(*assignment.split("=", 1))
     assert load().hub_models == ("HuggingFaceTB/SmolLM2-135M-Instruct",)
     assert "hub_models" in Settings.model_fields
@@ -63,9 +70,16 @@ def test_the_page_holds_in_80_columns(capsys: pytest.CaptureFixture[str], monkey
 
 def test_commands_are_never_broken(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
+    program = Program("paddock", ("source .venv/bin/activate",))
     Screen().next_steps(
-        "paddock", "/a/rather/long/path/to/a/data/directory", "quickstart/exam", "quickstart-sft-1:epoch-3"
+        program, "/a/rather/long/path/to/a/data/directory", "quickstart/exam", "quickstart-sft-1:epoch-3"
     )
-    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
-    assert all(command in lines for command in with_own_rows("paddock")[1])
-    assert "paddock serve --data-dir /a/rather/long/path/to/a/data/directory" in lines
+    shown = "".join(line.strip() + "\n" for line in capsys.readouterr().out.splitlines())
+    for command in with_own_rows("paddock"):
+        assert "".join(line.strip() + "\n" for line in command.splitlines()) in shown
+    assert "source .venv/bin/activate\npaddock serve --data-dir /a/rather/long/path/to/a/data/directory\n" in shown
+
+
+def test_commands_fit_into_80_columns() -> None:
+    lines = [line for command in with_own_rows("paddock") for line in command.splitlines()]
+    assert max(map(len, lines)) <= 75

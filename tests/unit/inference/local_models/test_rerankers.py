@@ -144,27 +144,29 @@ def test_a_score_that_is_no_number_is_an_error(cross_folder: Path, tmp_path: Pat
         scores(load(folder), QUERY, PASSAGES)
 
 
-class TestLikelihood:
-    @pytest.fixture(scope="class")
-    def reranker(self, tiny_llama: Path) -> LikelihoodReranker:
-        weights = Weights(tiny_llama, "cpu", torch.float32)
-        return LikelihoodReranker(LanguageModel("tiny", weights, weights.variant(None)))
+@pytest.fixture(scope="module")
+def likelihood(tiny_llama: Path) -> LikelihoodReranker:
+    weights = Weights(tiny_llama, "cpu", torch.float32)
+    return LikelihoodReranker(LanguageModel("tiny", weights, weights.variant(None)))
 
-    def test_scores_are_mean_log_probabilities(self, reranker: LikelihoodReranker) -> None:
-        found = scores(reranker, QUERY, [*PASSAGES, PASSAGES[0]])
-        # A random model of 261 tokens: about log(1/261) each.
-        assert found == pytest.approx([math.log(1 / 261)] * 5, abs=0.5)
-        assert found[4] == found[0]
-        assert len(set(found)) == 4
 
-    def test_a_long_passage_is_cut_at_its_end(self, reranker: LikelihoodReranker) -> None:
-        long, longer = scores(reranker, QUERY, ["x" * 600, "x" * 900])
-        assert long == longer
+def test_a_language_model_scores_by_mean_log_probability(likelihood: LikelihoodReranker) -> None:
+    found = scores(likelihood, QUERY, [*PASSAGES, PASSAGES[0]])
+    # A random model of 261 tokens: about log(1/261) each.
+    assert found == pytest.approx([math.log(1 / 261)] * 5, abs=0.5)
+    assert found[4] == found[0]
+    assert len(set(found)) == 4
 
-    def test_a_query_must_fit(self, reranker: LikelihoodReranker) -> None:
-        for query in ("", "x" * 600):
-            with pytest.raises(InvalidRequestError, match="tokens; tiny ranks by queries"):
-                scores(reranker, query, PASSAGES)
+
+def test_a_long_passage_is_cut_at_its_end(likelihood: LikelihoodReranker) -> None:
+    long, longer, other = scores(likelihood, QUERY, ["x" * 600, "x" * 900, "y" * 600])
+    assert long == longer != other
+
+
+def test_a_query_must_fit(likelihood: LikelihoodReranker) -> None:
+    for query in ("", "x" * 600):
+        with pytest.raises(InvalidRequestError, match="tokens; tiny ranks by queries"):
+            scores(likelihood, query, PASSAGES)
 
 
 def test_chunks_are_of_like_length() -> None:

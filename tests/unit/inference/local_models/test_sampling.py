@@ -20,7 +20,7 @@ def knobs(
 
 
 def frequencies(knob: Knobs, num_draws: int = 4000) -> dict[int, float]:
-    counts = Counter(int(choose(LOGITS[None].clone(), [knob])[0]) for _ in range(num_draws))
+    counts = Counter(choose(LOGITS.repeat(num_draws, 1), [knob] * num_draws).tolist())
     return {token: count / num_draws for token, count in counts.items()}
 
 

@@ -1,0 +1,255 @@
+"""The client of other people's model servers: what it sends, what it believes, when it tries again."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import pytest
+from aiohttp import web
+
+from model_server import ModelServer
+from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
+from paddock.inference.engine import Model, Sampling
+from paddock.inference.remote import RemoteEngine
+from paddock.settings import Provider, RemoteConfig
+
+MODEL = Model("judge", "lab", "org/judge-1")
+USER = [{"role": "user", "content": "hi"}]
+T = TypeVar("T")
+
+
+def ask(base_url: str, call: Callable[[RemoteEngine], Coroutine[Any, Any, T]], **config: Any) -> T:
+    async def with_engine() -> T:
+        config.setdefault("api_key", "secret-key")
+        remote = RemoteConfig(base_url=base_url, **config)
+        engine = RemoteEngine(Provider(provider_id="lab", provider_type="remote::openai", config=remote))
+        try:
+            return await call(engine)
+        finally:
+            await engine.close()
+
+    return asyncio.run(with_engine())
+
+
+def chat(base_url: str, sampling: Sampling = Sampling(), **config: Any) -> Any:
+    return ask(base_url, lambda engine: engine.chat(MODEL, USER, sampling), **config)
+
+
+def rerank(base_url: str, items: list[Any], query: Any = "q") -> list[float]:
+    return ask(base_url, lambda engine: engine.rerank(MODEL, query, items))
+
+
+def failing(*statuses: int, headers: dict[str, str] | None = None, body: Any = None) -> Callable[[Any], Any]:
+    """An answer that fails with these statuses in turn, then succeeds."""
+    numbers = itertools.count()
+
+    def answer(_body: Any) -> str | web.Response:
+        number = next(numbers)
+        if number >= len(statuses):
+            return "at last"
+        return web.json_response(body or {}, status=statuses[number], headers=headers)
+
+    return answer
+
+
+def test_a_chat_and_its_answer() -> None:
+    with ModelServer(lambda body: "hello") as server:
+        answer = chat(server.base_url)
+        (path, body, headers) = server.requests[0]
+    assert path == "/v1/chat/completions"
+    assert body == {"model": "org/judge-1", "messages": USER, "temperature": 0.0}
+    assert headers["Authorization"] == "Bearer secret-key"
+    assert (answer.text, answer.finish_reason, answer.num_prompt_tokens, answer.num_generated_tokens) == (
+        "hello", "stop", 7, 3,
+    )  # fmt: skip
+    assert answer.latency_seconds > 0
+
+
+def test_every_knob_is_sent_when_it_is_set() -> None:
+    sampling = Sampling(0.7, 0.9, 40, 12, 1.1, ("\n", "END"), 5)
+    with ModelServer(lambda body: "x") as server:
+        ask(server.base_url, lambda engine: engine.complete(MODEL, "once", sampling))
+        (path, body, _) = server.requests[0]
+    assert path == "/v1/completions"
+    assert body == {
+        "model": "org/judge-1", "prompt": "once", "temperature": 0.7, "top_p": 0.9, "top_k": 40, "max_tokens": 12,
+        "repetition_penalty": 1.1, "stop": ["\n", "END"], "seed": 5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("choice", "text", "reason"),
+    [
+        ({"message": {"content": "cut"}, "finish_reason": "length"}, "cut", "length"),
+        ({"message": {"content": "done"}, "finish_reason": "eos"}, "done", "stop"),
+        ({"message": {"content": None}, "finish_reason": "stop"}, "", "stop"),
+    ],
+)
+def test_answers_without_what_may_be_absent(choice: dict[str, Any], text: str, reason: str) -> None:
+    with ModelServer(lambda body: {"choices": [choice]}) as server:
+        answer = chat(server.base_url)
+    assert (answer.text, answer.finish_reason, answer.num_prompt_tokens) == (text, reason, None)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        web.Response(text="<html>not json</html>"),
+        {"choices": []},
+        {"choices": [{"message": {"content": 7}}]},
+        {"no": "choices"},
+        web.Response(body=b'{"choices": [{"message": {"content": "\xff"}}]}'),
+    ],
+    ids=["html", "empty", "number", "no-choices", "not-utf8"],
+)
+def test_nonsense_is_a_backend_error(answer: Any) -> None:
+    with ModelServer(lambda body: answer) as server, pytest.raises(BackendError) as caught:
+        chat(server.base_url)
+    assert "127.0.0.1" not in caught.value.detail
+
+
+@pytest.mark.parametrize("statuses", [(500,), (503, 429), (502, 500, 503)])
+def test_a_server_that_recovers_is_asked_again(statuses: tuple[int, ...]) -> None:
+    with ModelServer(failing(*statuses)) as server:
+        assert chat(server.base_url).text == "at last"
+        assert len(server.requests) == len(statuses) + 1
+
+
+def test_a_server_that_does_not_is_given_up() -> None:
+    with ModelServer(failing(*[503] * 99)) as server:
+        with pytest.raises(BackendError, match="The provider lab answered HTTP 503"):
+            chat(server.base_url)
+        assert len(server.requests) == 4
+
+
+def test_retry_after_is_kept() -> None:
+    with ModelServer(failing(429, headers={"Retry-After": "1"})) as server:
+        started_at = time.monotonic()
+        assert chat(server.base_url).text == "at last"
+        assert time.monotonic() - started_at >= 1
+    with ModelServer(failing(429, headers={"Retry-After": "3600"})) as server:
+        started_at = time.monotonic()
+        with pytest.raises(BackendError, match="429"):
+            chat(server.base_url)
+        assert time.monotonic() - started_at < 1
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "repetition_penalty is unknown"}},
+        {"error": "repetition_penalty is unknown"},
+        {"message": "repetition_penalty is unknown"},
+        {"detail": "repetition_penalty is unknown"},
+    ],
+)
+def test_a_refusal_carries_the_servers_own_words(body: dict[str, Any]) -> None:
+    with ModelServer(failing(400, body=body)) as server:
+        with pytest.raises(InvalidRequestError, match=r"HTTP 400\): repetition_penalty is unknown$"):
+            chat(server.base_url, Sampling(repetition_penalty=1.2))
+        assert len(server.requests) == 1
+
+
+def test_a_long_refusal_is_shortened() -> None:
+    with ModelServer(failing(422, body={"error": "x" * 5000})) as server:
+        with pytest.raises(InvalidRequestError) as caught:
+            chat(server.base_url)
+    assert len(caught.value.detail) < 600
+
+
+@pytest.mark.parametrize("status", [401, 403, 302])
+def test_what_the_operator_must_mend_is_no_fault_of_the_client(status: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    answer = failing(status, headers={"Location": "http://127.0.0.1:9/v1"})
+    with ModelServer(answer) as server, pytest.raises(BackendError, match=f"HTTP {status}") as caught:
+        chat(server.base_url)
+    assert "secret-key" not in caught.value.detail + caplog.text
+    assert len(server.requests) == 1
+
+
+def test_a_late_answer_is_a_timeout() -> None:
+    with ModelServer(lambda body: "late", delay_seconds=1.0) as server, pytest.raises(BackendTimeoutError):
+        chat(server.base_url, timeout_seconds=0.1)
+
+
+def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BackendError, match=r"The provider lab cannot be reached \(ClientConnectorError\)") as caught:
+        chat("http://127.0.0.1:9/v1")
+    assert "127.0.0.1" not in caught.value.detail
+
+
+def test_calls_in_flight_are_bounded_and_their_waiting_is_no_timeout() -> None:
+    async def many(engine: RemoteEngine) -> int:
+        answers = await asyncio.gather(*(engine.chat(MODEL, USER, Sampling()) for _ in range(40)))
+        return len(answers)
+
+    with ModelServer(lambda body: "x", delay_seconds=0.1) as server:
+        # 40 calls of 0.1 s, 8 at a time, are 0.5 s: over the timeout of each call.
+        assert ask(server.base_url, many, max_concurrency=8, timeout_seconds=0.4) == 40
+        assert server.max_in_flight == 8
+
+
+def test_one_engine_serves_one_loop_after_another() -> None:
+    remote = Provider(
+        provider_id="lab", provider_type="remote::openai", config=RemoteConfig(base_url="http://127.0.0.1:9/v1")
+    )
+    with ModelServer(lambda body: "x") as server:
+        remote = remote.model_copy(update={"config": RemoteConfig(base_url=server.base_url, max_concurrency=1)})
+        engine = RemoteEngine(remote)
+
+        async def two() -> None:
+            await asyncio.gather(*(engine.chat(MODEL, USER, Sampling()) for _ in range(2)))
+            await engine.close()
+
+        asyncio.run(two())
+        asyncio.run(two())
+        assert len(server.requests) == 4
+
+
+class TestRerank:
+    def test_scores_come_in_the_order_of_the_items(self) -> None:
+        def answer(body: dict[str, Any]) -> dict[str, Any]:
+            scores = {"a": 0.1, "b": 0.9, "c": -2.0}
+            results = [{"index": i, "relevance_score": scores[d]} for i, d in enumerate(body["documents"])]
+            return {"results": sorted(results, key=lambda result: -result["relevance_score"])}
+
+        with ModelServer(answer) as server:
+            assert rerank(server.base_url, ["a", {"type": "text", "text": "b"}, "c"]) == [0.1, 0.9, -2.0]
+            (path, body, _) = server.requests[0]
+        assert path == "/v1/rerank"
+        assert body == {"model": "org/judge-1", "query": "q", "documents": ["a", "b", "c"]}
+
+    def test_images_go_out_as_they_came(self) -> None:
+        image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA", "detail": "high"}}
+        with ModelServer(lambda body: {"results": [{"index": 0, "relevance_score": 1}]}) as server:
+            assert rerank(server.base_url, [image], query=image) == [1.0]
+            assert server.requests[0][1] == {"model": "org/judge-1", "query": image, "documents": [image]}
+
+    @pytest.mark.parametrize(
+        "results",
+        [
+            [{"index": 0, "relevance_score": 1.0}],
+            [{"index": 0, "relevance_score": 1.0}, {"index": 0, "relevance_score": 2.0}],
+            [{"index": 0, "relevance_score": 1.0}, {"index": 2, "relevance_score": 2.0}],
+            [{"index": 0, "relevance_score": 1.0}, {"index": 1, "relevance_score": None}],
+            [{"index": 0, "relevance_score": 1.0}, {"index": 1, "relevance_score": "high"}],
+            [{"index": 0, "relevance_score": 1.0}, {"index": 1, "relevance_score": float("nan")}],
+            [{"index": 0, "relevance_score": 1.0}, {"index": 1}],
+        ],
+    )
+    def test_an_incomplete_or_impossible_ranking_is_refused(self, results: list[dict[str, Any]]) -> None:
+        text = json.dumps({"results": results})
+        with ModelServer(lambda body: web.Response(text=text)) as server, pytest.raises(BackendError):
+            rerank(server.base_url, ["a", "b"])
+
+    def test_a_number_too_large_is_refused(self) -> None:
+        text = '{"results": [{"index": 0, "relevance_score": 1e999}]}'
+        with ModelServer(lambda body: web.Response(text=text)) as server, pytest.raises(BackendError):
+            rerank(server.base_url, ["a"])
