@@ -99,14 +99,21 @@ class Screen:
         header = ["", *(title for exam in exams for title in (exam, "95 % interval"))]
         self.columns(*rows, header=header, right=[1 + 2 * i for i in range(len(exams))])
 
-    def next_steps(self, program: Program, data_dir: str, exam: str, model: str) -> None:
-        """How to go on: with what this run made, and with rows and a model of one's own."""
+    def next_steps(self, program: Program, data_dir: str | None, exam: str, model: str) -> None:
+        """How to go on: with what this run made, if its `data_dir` stays, and with rows and a model of one's own."""
         self._console.print()
         self._console.print(Text("What to type next", style="bold"))
+        name, setup = program
+        if data_dir is None:
+            again = [("Do this again and keep its state:", [*setup, f"{name} quickstart --data-dir my-quickstart"])]
+        else:
+            again = [
+                ("Serve this data and the tuned model:", [*setup, serve_again(name, data_dir)]),
+                ("Judge it again, from a second terminal:", [*setup, *judge_again(name, exam, model)]),
+            ]
         for sentence, commands in (
-            ("Serve this data and the tuned model:", [*program.setup, *serve_again(program.name, data_dir)]),
-            ("Judge it again, from a second terminal:", [*program.setup, *judge_again(program.name, exam, model)]),
-            ("The same with rows of your own and a model of the hub:", with_own_rows(program.name)),
+            *again,
+            ("The same with rows of your own and a model of the hub:", with_own_rows(name)),
             ("A line of train.jsonl, and one of exam.jsonl:", [_TRAINING_LINE, _EXAM_LINE]),
         ):
             self._console.print()
@@ -115,9 +122,9 @@ class Screen:
                 self.command(command)
 
 
-def serve_again(program: str, data_dir: str) -> list[str]:
-    """How to serve what a run made; commands as they are typed."""
-    return [f"{program} serve --data-dir {shlex.quote(data_dir)}"]
+def serve_again(program: str, data_dir: str) -> str:
+    """How to serve what a run made; a command as it is typed."""
+    return f"{program} serve --data-dir {shlex.quote(data_dir)}"
 
 
 def judge_again(program: str, exam: str, model: str) -> list[str]:

@@ -96,7 +96,7 @@ def _walk(screen: Screen, folder: Path, *, stays: bool) -> int:
     if missed:
         screen.error("This run did not show what it should:\n" + "\n".join(missed))
         return 1
-    screen.next_steps(program(), str(folder) if stays else "DIR", EXAM, tuned)
+    screen.next_steps(program(), str(folder) if stays else None, EXAM, tuned)
     return 0
 
 

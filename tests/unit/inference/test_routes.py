@@ -168,6 +168,6 @@ def test_the_official_client_ranks_real_passages(
         results = client.alpha.inference.rerank(
             model="minilm", query="Which city governs France?", items=passages, max_num_results=2
         )
-    assert [result.index for result in results][0] == 1
+    assert results[0].index == 1
     assert len(results) == 2
     assert results[0].relevance_score > results[1].relevance_score

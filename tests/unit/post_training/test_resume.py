@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from training_office import LORA, add_dataset, chats, dpo_request, pairs, run, sft_request, submit, training
 
 from paddock import wiring
+from paddock.errors import LostLeaseError
 from paddock.inference.engine import Model
 from paddock.jobs import states
 from paddock.jobs.progress import Progress, StopRequestedError
@@ -21,6 +21,7 @@ from paddock.jobs.states import JobStatus
 from paddock.post_training import job as training_job
 from paddock.settings import Settings
 from paddock.wiring import Resources
+from training_office import LORA, add_dataset, chats, dpo_request, pairs, run, sft_request, submit, training
 
 _CHILD = """
 import pathlib, sys
@@ -79,7 +80,7 @@ def test_sigkill_changes_no_bit(tmp_path: Path, tiny_llama: Path, kind: str) -> 
     def build(name: str) -> Resources:
         resources = wiring.build(Settings(data_dir=tmp_path / name))
         resources.inference.models.register(Model("tiny", "local", str(tiny_llama)))
-        add_dataset(resources, "data", chats(120) if kind == "sft" else pairs(120))
+        add_dataset(resources, "data", chats(48) if kind == "sft" else pairs(48))
         return resources
 
     config = training("data", n_epochs=2, validation_dataset_id="data")
@@ -90,7 +91,7 @@ def test_sigkill_changes_no_bit(tmp_path: Path, tiny_llama: Path, kind: str) -> 
         request = dpo_request("job", "tiny", config, lora=algorithm)
     undisturbed, killed = build("undisturbed"), build("killed")
     run(undisturbed, request)
-    for after_step in (7, 41):
+    for after_step in (4, 17):
         _run_and_kill(tmp_path / "killed", request, after_step=after_step)
         job = killed.jobs.get("job")
         assert job.status is JobStatus.IN_PROGRESS
@@ -186,9 +187,9 @@ def test_a_job_whose_lease_is_lost_keeps_no_state(resources: Resources) -> None:
     kept = resources.checkpoints.resume_point("job")
     asleep.report = lambda *_args, **_more: None  # type: ignore[method-assign]
     asleep.set_resources = lambda **_more: None  # type: ignore[method-assign]
-    asleep.ask_to_stop()
-    with pytest.raises(Exception, match=r"^$|is over"):
+    _stop_at(4)(asleep)
+    with pytest.raises(LostLeaseError):
         training_job.run(asleep, resources.settings, resources.datasets, resources.checkpoints, resources.inference)
     assert resources.checkpoints.resume_point("job") == kept
     assert kept is not None
-    assert [path for path in kept.parent.iterdir()] == [kept]
+    assert list(kept.parent.iterdir()) == [kept]

@@ -31,7 +31,7 @@ TOLD = (USER, ANSWER)
         {"question": "2 + 2?", "answer": "4", "other": 1},
         {"prompt": "2 + 2?", "chosen": "4", "rejected": "5"},
         {"messages": None, "question": "2 + 2?", "answer": "4"},
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": "2 + "}, {"type": "text", "text": "2?"}]}, ANSWER]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": t} for t in ("2 + ", "2?")]}, ANSWER]},
         {"messages": [USER | {"name": None}, ANSWER | {"tool_calls": None}]},
     ],
 )  # fmt: skip

@@ -14,7 +14,7 @@ from paddock.quickstart.surroundings import Program
 from paddock.settings import Settings, load
 
 COMMANDS = [
-    *serve_again("paddock", "/tmp/some where"),
+    serve_again("paddock", "/tmp/some where"),
     *judge_again("paddock", "quickstart/exam", "quickstart-sft-1:epoch-3"),
     *with_own_rows("paddock"),
 ]
@@ -78,6 +78,13 @@ def test_commands_are_never_broken(capsys: pytest.CaptureFixture[str], monkeypat
     for command in with_own_rows("paddock"):
         assert "".join(line.strip() + "\n" for line in command.splitlines()) in shown
     assert "source .venv/bin/activate\npaddock serve --data-dir /a/rather/long/path/to/a/data/directory\n" in shown
+
+
+def test_a_folder_that_is_gone_is_not_served(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen().next_steps(Program("paddock", ()), None, "quickstart/exam", "quickstart-sft-1:epoch-3")
+    shown = capsys.readouterr().out
+    assert "paddock quickstart --data-dir my-quickstart\n" in shown
+    assert "quickstart-sft-1" not in shown
 
 
 def test_commands_fit_into_80_columns() -> None:
