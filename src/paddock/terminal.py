@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -20,13 +21,15 @@ from rich.text import Text
 
 from paddock.client import ClientError, JobUpdate
 
+_FREE_WIDTH = 1000
 _PLAIN_EVERY_SECONDS = 10.0
 _SPARKS = "▁▂▃▄▅▆▇█"
 
 
 def out() -> Console:
-    """The console on standard output."""
-    return Console(highlight=False)
+    """The console on standard output. Where that is no terminal lines are as long as they are, for `grep` and `awk`."""
+    is_free = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(highlight=False, width=_FREE_WIDTH if is_free else None)
 
 
 def err() -> Console:

@@ -12,7 +12,7 @@ import psutil
 
 from live_server import LiveServer, processes_of
 
-HEAVY = ("torch", "transformers", "numpy", "pyarrow", "peft", "sentence_transformers", "alembic", "pandas")
+HEAVY = ("torch", "transformers", "numpy", "pyarrow", "peft", "sentence_transformers", "alembic", "pandas", "aiohttp")
 
 
 def test_a_start_imports_no_tensors() -> None:

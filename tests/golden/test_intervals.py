@@ -81,7 +81,7 @@ def test_the_binomial_of_a_half_by_counting() -> None:
 
 @pytest.mark.parametrize(
     ("n", "ranks"),
-    # Ranks that hold the median with at least 95 %, as tabulated: Conover, "Practical Nonparametric Statistics" (1999)
+    # By counting: of the 2^n equally likely ways to fall below or above the median, at most 2.5 % lie outside each end.
     [(1, None), (5, None), (6, (1, 6)), (8, (1, 8)), (9, (2, 8)), (10, (2, 9)), (20, (6, 15)), (100, (40, 61))],
 )
 def test_ranks_of_the_median(n: int, ranks: tuple[int, int] | None) -> None:

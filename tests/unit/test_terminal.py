@@ -124,3 +124,16 @@ def test_an_error_is_told_once_with_its_places() -> None:
     other = ClientError("The rows cannot be taken.", status=400, errors=(FieldError("/rows/3", "is not an object"),))
     assert terminal.explain(other).splitlines() == ["The rows cannot be taken.", "  /rows/3: is not an object"]
     assert terminal.explain(ClientError("There is no dataset x.", status=404)) == "There is no dataset x."
+
+
+def test_piped_lines_are_as_long_as_they_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    table = terminal.table("Name")
+    table.add_row("x" * 300)
+    terminal.out().print(table)
+    assert "x" * 300 in capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "100")
+    terminal.out().print(table)
+    assert "x" * 101 not in capsys.readouterr().out

@@ -31,16 +31,10 @@ def list_(client: Client, kind: str | None, status: str | None, limit: int, as_j
     if as_json:
         terminal.print_json(found)
         return
-    table = terminal.table("Job", "Kind", "Status", "Progress", "Submitted", "Took", numbers=("Progress", "Took"))
+    table = terminal.table("Job", "Kind", "Status", "Progress", "Took", numbers=("Progress", "Took"))
     for job in found:
-        table.add_row(
-            terminal.cell(job["job_id"]),
-            job["kind"],
-            job["status"],
-            terminal.progress_text(job["progress"]),
-            f"{_time(job['created_at']):%Y-%m-%d %H:%M}",
-            _took(job),
-        )
+        progress = terminal.progress_text(job["progress"])
+        table.add_row(terminal.cell(job["job_id"]), job["kind"], job["status"], progress, _took(job))
     terminal.out().print(table)
 
 

@@ -100,11 +100,11 @@ async def evaluate(
             for _ in range(evaluation.num_rows_in_flight):
                 workers.create_task(evaluation.work(todos))
     except BaseExceptionGroup as group:
-        raise first_error(group) from None
+        raise _first_error(group) from None
     evaluation.check()
 
 
-def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The error that ended a group of tasks; the others are its consequence."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):

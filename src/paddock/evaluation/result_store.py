@@ -128,7 +128,7 @@ def _score_rows(job_id: str, results: Sequence[RowResult]) -> Iterator[dict[str,
 
 def _texts(connection: sa.Connection, column: sa.Column[str], which: sa.ColumnElement[bool]) -> dict[int, str]:
     query = sa.select(column.table.c.row_index, column).where(which)
-    return dict(connection.execute(query).tuples().all())
+    return dict(connection.execute(query).all())
 
 
 def _scores_by(job_id: str, function_ids: Sequence[str], start: int, end: int) -> sa.ColumnElement[bool]:

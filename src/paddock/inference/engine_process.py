@@ -20,8 +20,16 @@ import msgspec
 from aiohttp import web
 
 from paddock.errors import BackendError, InvalidRequestError, PaddockError
-from paddock.inference.engine_messages import ChatRequest, CompletionRequest, Failure, Request, RerankRequest
+from paddock.inference.engine_messages import (
+    ChatRequest,
+    CompletionRequest,
+    Failure,
+    LocalModel,
+    Request,
+    RerankRequest,
+)
 from paddock.inference.local_models import model_files
+from paddock.inference.local_models.model_files import ModelFiles
 from paddock.inference.local_models.queue import Queue, Work
 from paddock.settings import Settings
 
@@ -54,8 +62,9 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     queue = Queue(settings.max_batch_size)
     threading.Thread(target=_Worker(settings, queue).run, name="worker", daemon=True).start()
     app = web.Application(client_max_size=_MAX_BODY_BYTES)
-    app.router.add_post("/generate", lambda request: _handle(request, queue, _generate_decoder))
-    app.router.add_post("/rerank", lambda request: _handle(request, queue, _rerank_decoder))
+    finder = _Finder()
+    app.router.add_post("/generate", lambda request: _handle(request, queue, finder, _generate_decoder))
+    app.router.add_post("/rerank", lambda request: _handle(request, queue, finder, _rerank_decoder))
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0)
     await runner.setup()
     asked_to_end = asyncio.Event()
@@ -68,11 +77,12 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     await runner.cleanup()
 
 
-async def _handle(request: web.Request, queue: Queue, decoder: msgspec.json.Decoder[Any]) -> web.Response:
+async def _handle(
+    request: web.Request, queue: Queue, finder: _Finder, decoder: msgspec.json.Decoder[Any]
+) -> web.Response:
     try:
         asked: Request = decoder.decode(await request.read())
-        files = await asyncio.to_thread(model_files.find, asked.model)
-        work = Work(asked, files)
+        work = Work(asked, await finder.find(asked.model))
         queue.submit(work)
         # If the client hangs up, this is cancelled, and cancels the work with it.
         answer = await asyncio.wrap_future(work.answer)
@@ -86,6 +96,20 @@ async def _handle(request: web.Request, queue: Queue, decoder: msgspec.json.Deco
 def _failed(error: PaddockError) -> web.Response:
     body = _encoder.encode(Failure.of(error))
     return web.Response(status=error.status, body=body, content_type="application/json")
+
+
+class _Finder:
+    """Finds models' files. Requests that wait for the same download wait for one, which none of them can stop."""
+
+    def __init__(self) -> None:
+        self._running: dict[LocalModel, asyncio.Task[ModelFiles]] = {}
+
+    async def find(self, model: LocalModel) -> ModelFiles:
+        task = self._running.get(model)
+        if task is None:
+            task = self._running[model] = asyncio.create_task(asyncio.to_thread(model_files.find, model))
+            task.add_done_callback(lambda _task: self._running.pop(model))
+        return await asyncio.shield(task)
 
 
 class _Worker:

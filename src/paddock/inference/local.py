@@ -8,9 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import aiohttp
 import msgspec
 
 from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
@@ -26,6 +25,9 @@ from paddock.inference.engine_messages import (
     RerankRequest,
 )
 from paddock.inference.http_session import BoundedSession
+
+if TYPE_CHECKING:  # a fifth of a second that a server without model calls need not spend
+    import aiohttp
 
 DEADLINE_SECONDS = 600.0
 """A request that took so long, waiting and loading included, is given up."""
@@ -44,6 +46,8 @@ class LocalEngine:
         self._checkpoint_root = checkpoint_root
 
         def make_session() -> aiohttp.ClientSession:
+            import aiohttp
+
             # Connections are not kept: hanging up is how a request is taken back, and one to a process that died is
             # worth nothing.
             connector = aiohttp.UnixConnector(str(socket_path), limit=0, force_close=True)
@@ -91,6 +95,8 @@ class LocalEngine:
         )
 
     async def _ask(self, path: str, request: Request, answer_type: type[Answer]) -> Answer:
+        import aiohttp
+
         body = msgspec.json.encode(request)
         try:
             async with (

@@ -14,15 +14,17 @@ import random
 import time
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import aiohttp
 import msgspec
 
 from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
 from paddock.inference.engine import Generation, Message, Model, Sampling
 from paddock.inference.http_session import BoundedSession
 from paddock.settings import Provider
+
+if TYPE_CHECKING:  # a fifth of a second that a server without model calls need not spend
+    import aiohttp
 
 log = logging.getLogger("paddock.inference")
 
@@ -97,6 +99,8 @@ class RemoteEngine:
         headers = {"Authorization": f"Bearer {provider.config.api_key}", "Content-Type": "application/json"}
 
         def make_session() -> aiohttp.ClientSession:
+            import aiohttp
+
             timeout = aiohttp.ClientTimeout(total=provider.config.timeout_seconds)
             return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers, timeout=timeout)
 
@@ -159,6 +163,8 @@ class RemoteEngine:
             raise BackendError(f"{self._name} gave an answer that cannot be read: {error}.") from None
 
     async def _post(self, session: aiohttp.ClientSession, path: str, content: bytes) -> bytes:
+        import aiohttp
+
         try:
             # No redirects: they would carry the key to wherever the server points.
             async with session.post(f"{self._base_url}/{path}", data=content, allow_redirects=False) as response:

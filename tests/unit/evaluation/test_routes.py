@@ -349,6 +349,23 @@ def test_rows_are_evaluated_once_for_each_key(make_site: Callable[..., Site]) ->
     assert site.evaluate(rows_request(ROWS[0]), **{"Idempotency-Key": "k"}).status_code == 409
 
 
+def test_a_repetition_while_the_first_is_answered_is_refused(make_site: Callable[..., Site]) -> None:
+    site: Site
+    statuses: list[int] = []
+
+    def reply(_body: dict[str, Any]) -> str:
+        # Another request with the same key, while the model of the first one is thinking.
+        with TestClient(site.app) as other:
+            headers = {"Idempotency-Key": "k"}
+            statuses.append(other.post(f"{BENCHMARKS}/bench/evaluations", json=body, headers=headers).status_code)
+        return "x"
+
+    site = make_site(reply)
+    body = rows_request(ROWS[0])
+    assert site.evaluate(body, **{"Idempotency-Key": "k"}).status_code == 200
+    assert statuses == [409]
+
+
 def test_what_a_client_that_left_had_asked_for_is_stopped() -> None:
     stopped = False
 

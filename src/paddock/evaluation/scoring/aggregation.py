@@ -90,7 +90,7 @@ def weighted_average(numbers: Sequence[Weighted]) -> Result:
     """Σwx / Σw over `weight` of the score rows, 1 where a row has none.
 
     The standard error is that of a ratio, √(n/(n-1) · Σw²(x - mean)²) / Σw (Cochran, "Sampling Techniques", 3rd ed.,
-    1977, equation 6.13); with equal weights it is s/√n. Student's t interval with n - 1 degrees of freedom."""
+    1977, chapter 6); with equal weights it is s/√n. Student's t interval with n - 1 degrees of freedom."""
     n = len(numbers)
     total = math.fsum(number.weight for number in numbers)
     if not total > 0:

@@ -13,7 +13,6 @@ from paddock.errors import InvalidRequestError
 from paddock.evaluation.schemas import AggregationFunctionType, LLMAsJudgeScoringFnParams
 from paddock.evaluation.scoring import regexes
 from paddock.evaluation.scoring.function import Ask, CannotScoreError, Sample, Score, Scorer, ScoringFunction
-from paddock.evaluation.scoring.multiple_choice import find_match
 
 DEFAULT_TEMPLATE = """\
 You are a strict and fair examiner. Grade the answer that was given to a question.
@@ -78,7 +77,7 @@ def _prepare(params: LLMAsJudgeScoringFnParams, pointer: str) -> Scorer:
             raise CannotScoreError("The judge is to see what was asked, and the row does not say.")
         feedback = await ask(fill(template, sample))
         try:
-            found = await find_match(patterns, feedback)
+            found = await regexes.find(patterns, feedback)
         except CannotScoreError as error:
             raise CannotScoreError(error.reason, judge_feedback=feedback) from None
         if found is None:

@@ -6,16 +6,12 @@ model was asked for a letter. A regex that runs out of time, or a text too long 
 
 from __future__ import annotations
 
-import asyncio
 import re
 import unicodedata
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 from paddock.evaluation.schemas import AggregationFunctionType, RegexParserScoringFnParams
 from paddock.evaluation.scoring import regexes
-from paddock.evaluation.scoring.function import Ask, CannotScoreError, Sample, Score, Scorer, ScoringFunction
-from paddock.evaluation.scoring.regexes import Pattern
+from paddock.evaluation.scoring.function import Ask, Sample, Score, Scorer, ScoringFunction
 
 ANSWER_WORDS = (
     # English, Spanish, Portuguese, French, Italian, Romanian, German, Dutch
@@ -105,18 +101,6 @@ DEFAULT_REGEXES = (
 )
 """From the most to the least certain way to name a choice; the first that matches counts."""
 
-# Its threads wait for regexes at worst until their deadline; the default pool is left to the database.
-_POOL = ThreadPoolExecutor(max_workers=4, thread_name_prefix="regexes")
-
-
-async def find_match(patterns: tuple[Pattern, ...], text: str) -> str | None:
-    """What the first pattern that matches captured, beside the event loop. Raises `CannotScoreError`."""
-    try:
-        match = await asyncio.get_running_loop().run_in_executor(_POOL, partial(regexes.first_match, patterns, text))
-    except (regexes.TextTooLongError, regexes.RegexTimeoutError) as error:
-        raise CannotScoreError(str(error)) from None
-    return None if match is None else regexes.captured(match)
-
 
 def normalised(choice: str) -> str:
     """A choice without markup, brackets and punctuation, one letter as its Latin capital: "**(b)**" is "B"."""
@@ -134,7 +118,7 @@ def _prepare(params: RegexParserScoringFnParams, pointer: str) -> Scorer:
     patterns = regexes.compile_all(params.parsing_regexes, f"{pointer}/parsing_regexes")
 
     async def score(sample: Sample, _ask: Ask) -> Score:
-        found = await find_match(patterns, sample.generated_answer)
+        found = await regexes.find(patterns, sample.generated_answer)
         assert sample.expected_answer is not None
         extracted = None if found is None else normalised(found)
         is_right = extracted is not None and extracted == expected_choice(sample.expected_answer)

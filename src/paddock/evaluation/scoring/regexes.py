@@ -7,9 +7,11 @@ no difference. The rest (look-around, back-references, other texts) is run by `r
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ import re2
 import regex
 
 from paddock.errors import InvalidRequestError
+from paddock.evaluation.scoring.function import CannotScoreError
 
 MAX_TEXT_BYTES = 64 * 1024
 """The longest text that is searched."""
@@ -28,13 +31,8 @@ TIMEOUT_SECONDS = 1.0
 """Of processor time, for all the patterns of one row together."""
 
 
-class TextTooLongError(Exception):
-    """The text is over `MAX_TEXT_BYTES`."""
-
-
-class RegexTimeoutError(Exception):
-    """The patterns needed longer than `TIMEOUT_SECONDS`."""
-
+# Its threads wait for regexes at worst until their deadline; the default pool is left to the database.
+_POOL = ThreadPoolExecutor(max_workers=4, thread_name_prefix="regexes")
 
 # What RE2 reads as something else whatever the text: POSIX classes, Unicode properties, braces that count nothing,
 # flags that are set on the way.
@@ -60,7 +58,7 @@ class Pattern:
     _plain_text_only: bool
 
     def search(self, text: str, deadline: float) -> Sequence[str | None] | None:
-        """The first match in `text`, as (whole, group 1, …), or None. Raises `RegexTimeoutError` at `deadline`
+        """The first match in `text`, as (whole, group 1, …), or None. Raises `CannotScoreError` at `deadline`
         (`time.monotonic`)."""
         if self._linear is not None and not (self._plain_text_only and _is_special(text)):
             match = self._linear.search(text)
@@ -71,7 +69,7 @@ class Pattern:
                     text, timeout=max(deadline - time.monotonic(), 0.001), concurrent=True
                 )
             except TimeoutError:
-                raise RegexTimeoutError(f"The regex {self.source!r} took longer than {TIMEOUT_SECONDS:g} s.") from None
+                raise CannotScoreError(f"The regex {self.source!r} took longer than {TIMEOUT_SECONDS:g} s.") from None
         return None if match is None else (match.group(), *match.groups())
 
 
@@ -82,26 +80,23 @@ def compile_all(sources: Sequence[str], pointer: str) -> tuple[Pattern, ...]:
     return tuple(_compile(source, f"{pointer}/{index}") for index, source in enumerate(sources))
 
 
-def first_match(patterns: Sequence[Pattern], text: str) -> Sequence[str | None] | None:
-    """The first match of the first pattern that has one, as (whole, group 1, …), or None.
+async def find(patterns: Sequence[Pattern], text: str) -> str | None:
+    """What the first pattern that matches captured: its first group that took part, or all of its match where it has no
+    groups. Searched for beside the event loop. Raises `CannotScoreError` for a text too long, or at the deadline."""
+    match = await asyncio.get_running_loop().run_in_executor(_POOL, first_match, patterns, text)
+    return None if match is None else next((group for group in match[1:] if group is not None), match[0])
 
-    May take `TIMEOUT_SECONDS`: not for an event loop. Raises `TextTooLongError` and `RegexTimeoutError`."""
+
+def first_match(patterns: Sequence[Pattern], text: str) -> Sequence[str | None] | None:
+    """The first match of the first pattern that has one, as (whole, group 1, …), or None. See `find`."""
     if len(text.encode(errors="replace")) > MAX_TEXT_BYTES:
-        raise TextTooLongError(f"The text is longer than the {MAX_TEXT_BYTES // 1024} KB that regexes are run on.")
+        raise CannotScoreError(f"The text is longer than the {MAX_TEXT_BYTES // 1024} KB that regexes are run on.")
     deadline = time.monotonic() + TIMEOUT_SECONDS
     for pattern in patterns:
         match = pattern.search(text, deadline)
         if match is not None:
             return match
     return None
-
-
-def captured(match: Sequence[str | None]) -> str:
-    """What a match is about: its first group that took part, or all of it where it has no groups."""
-    groups = [group for group in match[1:] if group is not None]
-    whole = match[0]
-    assert whole is not None
-    return groups[0] if groups else whole
 
 
 def _compile(source: str, pointer: str) -> Pattern:
