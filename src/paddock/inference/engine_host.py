@@ -16,13 +16,13 @@ import subprocess
 import threading
 import time
 
+from paddock.inference.engine_messages import BACKLOG
 from paddock.jobs.local import log_tail, start_process
 from paddock.settings import Settings
 from paddock.storage.data_dir import DataDir
 
 log = logging.getLogger("paddock.engine")
 
-_BACKLOG = 1024
 _STOP_SECONDS = 5.0
 """How long the process may take to end before it is killed."""
 
@@ -58,7 +58,7 @@ class EngineHost:
         )  # left by a server that was killed; ours alone, by the lock on the folder
         self._listener.bind(str(self._socket_path))
         self._socket_path.chmod(0o600)  # before `listen`: nobody connects in between
-        self._listener.listen(_BACKLOG)
+        self._listener.listen(BACKLOG)
         self._listener.setblocking(False)
         self._thread.start()
 

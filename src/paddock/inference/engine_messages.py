@@ -13,6 +13,9 @@ import msgspec
 from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError, PaddockError
 from paddock.inference.engine import Sampling
 
+BACKLOG = 1024
+"""Clients that may wait to be let in, as while the engine process still starts."""
+
 
 class LocalModel(msgspec.Struct, frozen=True):
     """What to load. `weights` is the name that `hub.fetch` knows, `adapter` a folder with an adapter over them;

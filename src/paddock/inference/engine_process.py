@@ -21,6 +21,7 @@ from aiohttp import web
 
 from paddock.errors import BackendError, InvalidRequestError, PaddockError
 from paddock.inference.engine_messages import (
+    BACKLOG,
     ChatRequest,
     CompletionRequest,
     Failure,
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
     from paddock.inference.local_models.loading import LoadedModels
 
 log = logging.getLogger("paddock.engine")
-
-BACKLOG = 1024
-"""Clients that may wait to be let in, as while the process still starts."""
 
 _MAX_BODY_BYTES = 2**30  # the server has bounded its clients' requests by now
 
@@ -133,16 +131,18 @@ class _Worker:
                 _fail_all(works, BackendError(f"{reason} Its log has the details."))
 
     def _do(self, works: list[Work]) -> None:
-        """Answer `works`; those that join them meanwhile are added to the list."""
+        """Answer `works`. Those that join them meanwhile are put in the list, in place of those that are done."""
         models = self._models = self._models or _load_libraries(self._settings)
-        model_id, files = works[0].request.model.model_id, works[0].files
-        if works[0].is_rerank:
+        first = works[0]
+        model_id, files = first.request.model.model_id, first.files
+        if first.is_rerank:
             models.reranker(model_id, files).rerank(works)
             return
 
         def more(limit: int) -> list[Work]:
-            joining = self._queue.take_more(works[0], limit)
-            works.extend(joining)
+            joining = self._queue.take_more(first, limit)
+            if joining:
+                works[:] = [work for work in works if not work.answer.done()] + joining
             return joining
 
         models.language_model(model_id, files).generate(works, more, max_rows=self._settings.max_batch_size)

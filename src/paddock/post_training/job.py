@@ -140,7 +140,7 @@ def _check_identifiers(job_uuid: str, inference: Inference) -> None:
 
 def _raise(errors: list[FieldError]) -> None:
     if errors:
-        detail = "; ".join(f"{error.pointer}: {error.message}" for error in errors)
+        detail = "; ".join(f"{error.pointer}: {error.message.removesuffix('.')}" for error in errors)
         raise InvalidRequestError(detail, errors=tuple(errors))
 
 

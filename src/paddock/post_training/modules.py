@@ -15,6 +15,7 @@ _ALIASES = {"output_proj": "o_proj"}
 
 _ATTENTION = ("attn", "attention")
 _MLP = ("mlp", "feed_forward", "ffn")
+_MLP_LAYERS = ("fc1", "fc2")  # OPT's stand in the block itself
 _OUTPUT = ("lm_head", "embed_out", "output_layer")
 
 _MAX_HEADER_BYTES = 100 * 1024 * 1024  # the format's own bound
@@ -55,7 +56,7 @@ def lora_targets(names: Iterable[str], lora: Lora, pointer: str) -> tuple[list[s
             errors.append(FieldError(f"{pointer}/lora_attn_modules/{index}", message))
         chosen |= found
     if lora.mlp:
-        found = {name for name in names if _is_within(name, _MLP)}
+        found = {name for name in names if _is_within(name, _MLP) or _last(name) in _MLP_LAYERS}
         if not found:
             errors.append(FieldError(f"{pointer}/apply_lora_to_mlp", "The model has no MLP with linear layers."))
         chosen |= found

@@ -35,6 +35,7 @@ def test_names_come_from_the_weights_header(tiny_llama: Path) -> None:
         (LLAMA, replace(LORA, attn_modules=("v_proj", "output_proj")), ["o_proj", "v_proj"]),
         (LLAMA, replace(LORA, attn_modules=(), mlp=True), ["down_proj", "gate_proj", "up_proj"]),
         (LLAMA, replace(LORA, output=True), ["lm_head", "q_proj"]),
+        (["decoder.layers.0.fc1", "decoder.layers.0.fc2"], replace(LORA, attn_modules=(), mlp=True), ["fc1", "fc2"]),
         # The same last name in attention and MLP: only the one that was asked for.
         (GPT2, replace(LORA, attn_modules=("c_proj",)), ["attn.c_proj"]),
         (GPT2, replace(LORA, attn_modules=(), mlp=True), ["mlp.c_proj"]),

@@ -80,3 +80,20 @@ def test_long_rows_are_cut_at_the_end_and_counted(tmp_path: Path) -> None:
 def test_templates_that_cannot_tell_the_answer_are_refused(tmp_path: Path, template: str | None, words: str) -> None:
     with pytest.raises(InvalidRequestError, match=words):
         _tokenize(_tokenizer(tmp_path, template), rows.conversation(ROW, "dialog"))
+
+
+CHATML = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>\n\n' + message['content'] + '<|end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n\n' }}{% endif %}"
+)
+
+
+def test_white_space_around_answers_is_told_from_them(tmp_path: Path) -> None:
+    """A header ends in line feeds, an answer in spaces, and the tokenizer trims white space off its offsets."""
+    from tokenizers import processors
+
+    tokenizer = _tokenizer(tmp_path, CHATML)
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    row = _tokenize(tokenizer, rows.conversation(ROW, "dialog"))
+    # The line feed behind the closing token is the template's: the model stops at the token.
+    assert _learnt(tokenizer, row) == "Grüße! 👋<|end|>  spaces kept  <|end|>"

@@ -54,12 +54,13 @@ def test_the_server_has_the_settings_given_and_none_of_the_users(
 ) -> None:
     monkeypatch.setenv("PADDOCK_PORT", "1")
     monkeypatch.setenv("PADDOCK_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    others = set(psutil.Process().children(recursive=True))
     with ServerProcess(tmp_path / "data", model_roots=[str(walkthrough.BASE_MODEL_FOLDER)]) as server:
         with Client(server.url) as client:
             assert client.get("/v1/health") == {"status": "OK"}
             model = {"model_id": "base", "provider_id": "local", "model_type": "llm"}
             client.post("/v1/models", model | {"provider_model_id": str(walkthrough.BASE_MODEL_FOLDER)})
-        children = psutil.Process().children(recursive=True)
+        children = set(psutil.Process().children(recursive=True)) - others
         with pytest.raises(ServerStartError, match="Another Paddock server uses"), ServerProcess(tmp_path / "data"):
             pass
     assert psutil.wait_procs(children, timeout=10)[1] == []

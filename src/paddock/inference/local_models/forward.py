@@ -46,6 +46,11 @@ def forward(
     return logits_BTV, output.past_key_values
 
 
+def has_cache(model: torch.nn.Module) -> bool:
+    """Whether `forward` knows how to go on with a model's text: some recurrent ones keep their past in their own way."""
+    return "past_key_values" in _parameters(type(model).forward)
+
+
 @functools.cache
 def _parameters(function: Callable[..., Any]) -> frozenset[str]:
     # Some architectures have positions built in, and some old ones always give all logits.

@@ -22,6 +22,7 @@ from paddock.errors import InvalidRequestError
 from paddock.inference.engine import Sampling
 from paddock.inference.engine_messages import ChatRequest, CompletionRequest, GenerationAnswer
 from paddock.inference.local_models import generate, model_files
+from paddock.inference.local_models.forward import has_cache
 from paddock.inference.local_models.generate import Sequence
 from paddock.inference.local_models.queue import Work
 from paddock.inference.local_models.sampling import Knobs
@@ -50,7 +51,8 @@ class Weights:
     """One base in memory, and the adapters over it."""
 
     def __init__(self, folder: Path, device: str, dtype: torch.dtype) -> None:
-        """Raises `ValueError` if weights are missing: the library would go on with random numbers in their place."""
+        """Raises `ValueError` for an architecture that cannot be run, and if weights are missing: the library would go
+        on with random numbers in their place."""
         self.model, report = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
@@ -61,6 +63,8 @@ class Weights:
         )
         if report["missing_keys"]:
             raise ValueError(f"its files lack the weights {', '.join(sorted(report['missing_keys'])[:5])}")
+        if not has_cache(self.model):
+            raise ValueError(f"the architecture {type(self.model).__name__} is not supported")
         self.model.to(device).eval()
         self._folder = folder
         self._with_adapters: Any = None

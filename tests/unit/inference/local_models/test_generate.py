@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, MistralConfig, MistralForCausalLM
 
 from paddock.errors import BackendError
 from paddock.inference.local_models import generate as generate_module
@@ -17,6 +17,10 @@ from paddock.inference.local_models.generate import Sequence, generate
 from paddock.inference.local_models.sampling import Knobs
 
 PROMPTS = [[10, 11, 12], [20], [30 + i for i in range(40)], [5, 6, 7, 8, 9], [99, 98], [17] * 25]
+SMALL = {
+    "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+    "max_position_embeddings": 256, "pad_token_id": 0,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -98,12 +102,42 @@ def test_a_padded_batch_says_what_each_says_alone(llama: Any, penalty: float) ->
     assert set(ends.reasons.values()) == {"length"}
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        # Positions in the attention's biases, windows of eight tokens, and recurrent layers between attention.
+        ("bloom", {"n_layer": 2, "n_head": 4}),
+        ("gemma2", SMALL | {"sliding_window": 8}),
+        ("qwen3_next", SMALL | {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2,
+                                "linear_num_value_heads": 4, "num_experts": 4, "num_experts_per_tok": 2,
+                                "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16}),
+    ],
+)  # fmt: skip
+def test_other_architectures(kind: str, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, vocab_size=261, hidden_size=32, **options)
+    model = AutoModelForCausalLM.from_config(config).float().eval()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:  # so that it says different things for different texts
+            torch.nn.init.normal_(parameter, std=0.3)
+    ends = Ends()
+    run(model, [ends.sequence(i, prompt, 6 + 3 * i) for i, prompt in enumerate(PROMPTS)])
+    for index, prompt in enumerate(PROMPTS):
+        assert ends.ids[index] == reference(model, prompt, 6 + 3 * index)
+
+
 def test_sequences_join_and_leave_a_running_batch(llama: Any) -> None:
     ends = Ends()
     sequences = [ends.sequence(i, PROMPTS[i % 6], 4 + 5 * (i % 4)) for i in range(24)]
     run(llama, sequences[:2], max_rows=3, later=sequences[2:])
     for index in range(24):
         assert ends.ids[index] == reference(llama, PROMPTS[index % 6], 4 + 5 * (index % 4))
+
+
+def test_one_that_joins_a_long_answer_is_done_before_it(llama: Any) -> None:
+    ends = Ends()
+    run(llama, [ends.sequence(0, PROMPTS[0], 60)], later=[ends.sequence(1, PROMPTS[1], 5)])
+    assert list(ends.ids) == [1, 0]
 
 
 def test_a_cache_that_cannot_be_joined_runs_batch_after_batch(mistral: Any) -> None:

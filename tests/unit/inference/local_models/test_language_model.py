@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import MambaConfig, MambaForCausalLM
 
 from paddock.errors import InvalidRequestError
 from paddock.inference.engine import Sampling
@@ -151,6 +152,13 @@ def test_weights_that_are_missing_are_not_made_up(tmp_path: Path, tiny_llama: Pa
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"lack the weights model\.layers\.0\.mlp\.up_proj\.weight"):
         Weights(folder, "cpu", torch.float32)
+
+
+def test_an_architecture_that_cannot_be_run_is_named(tmp_path: Path) -> None:
+    config = MambaConfig(vocab_size=16, hidden_size=8, num_hidden_layers=1, state_size=2)
+    MambaForCausalLM(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="MambaForCausalLM is not supported"):
+        Weights(tmp_path, "cpu", torch.float32)
 
 
 def test_adapters_share_one_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

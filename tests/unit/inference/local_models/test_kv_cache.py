@@ -1,0 +1,56 @@
+"""Rows of a cache that stay, come and go; what is cut off is padding of all."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import LlamaConfig, MistralConfig
+from transformers.cache_utils import DynamicCache
+
+from paddock.inference.local_models import kv_cache
+
+
+def cache_of(*lengths: int) -> tuple[DynamicCache, torch.Tensor]:
+    """Rows of these lengths, padded on the left by zeros; the states of row r count r, r + 0.01 …"""
+    num_columns = max(lengths)
+    states = torch.zeros(len(lengths), 2, num_columns, 4)
+    mask = torch.zeros(len(lengths), num_columns, dtype=torch.long)
+    for row, length in enumerate(lengths):
+        mask[row, num_columns - length :] = 1
+        states[row, :, num_columns - length :] = (row + 1 + torch.arange(length) / 100)[None, :, None]
+    cache = DynamicCache(config=LlamaConfig(num_hidden_layers=2))
+    for layer in range(2):
+        cache.update(states.clone(), -states, layer)
+    return cache, mask
+
+
+def rows(cache: DynamicCache, mask: torch.Tensor) -> list[list[float]]:
+    """What each row holds, without its padding; keys and values of both layers agree."""
+    for layer in cache.layers:
+        assert torch.equal(layer.keys, -layer.values)
+        assert layer.keys.shape[:3] == (mask.shape[0], 2, mask.shape[1])
+    held = cache.layers[1].keys[:, 0, :, 0]
+    return [[round(float(value), 2) for value in held[row][mask[row].bool()]] for row in range(mask.shape[0])]
+
+
+def test_rows_are_kept_and_the_padding_of_all_is_cut() -> None:
+    cache, mask = cache_of(5, 2, 3)
+    mask = kv_cache.keep_rows(cache, mask, [1, 2])
+    assert mask.tolist() == [[0, 1, 1], [1, 1, 1]]
+    assert rows(cache, mask) == [[2.0, 2.01], [3.0, 3.01, 3.02]]
+
+
+@pytest.mark.parametrize("lengths", [((4, 2), (3,)), ((2,), (5, 1))])
+def test_joining(lengths: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    (cache, mask), (other, other_mask) = (cache_of(*each) for each in lengths)
+    expected = rows(cache, mask) + rows(other, other_mask)
+    mask = kv_cache.join(cache, mask, other, other_mask)
+    assert mask.shape[1] == max(map(max, lengths))
+    assert rows(cache, mask) == expected
+
+
+def test_a_sliding_window_is_not_joinable() -> None:
+    plain, _ = cache_of(3)
+    assert kv_cache.is_joinable(plain)
+    sliding = DynamicCache(config=MistralConfig(num_hidden_layers=2, sliding_window=8))
+    assert not kv_cache.is_joinable(sliding)
