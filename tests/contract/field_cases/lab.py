@@ -29,7 +29,7 @@ class Lab:
     def __init__(self, folder: Path, tiny_llama: Path) -> None:
         self.folder = folder
         self.tiny_llama = tiny_llama
-        self.answer: Callable[[dict[str, Any]], str] = lambda _body: "an answer"
+        self.answer: Callable[[dict[str, Any]], Any] = lambda _body: "an answer"
         self._open = ExitStack()
         self._num_ids = 0
 
@@ -44,7 +44,10 @@ class Lab:
     @cached_property
     def backend(self) -> ModelServer:
         """The other side of the provider `lab`; its answers are `answer(body)`, its `requests` what it was asked."""
-        return self._open.enter_context(ModelServer(lambda body: self.answer(body)))
+        return self._open.enter_context(ModelServer(self._answer))
+
+    def _answer(self, body: dict[str, Any]) -> Any:
+        return self.answer(body)
 
     @cached_property
     def resources(self) -> Resources:
