@@ -6,9 +6,10 @@ autocast. Nothing is loaded but safetensors, and no code from a model's folder r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,11 @@ from transformers import AutoModelForCausalLM
 
 from paddock.errors import InvalidRequestError
 from paddock.post_training import modules
-from paddock.post_training.batches import Batch
+from paddock.post_training.batches import Batch, Pack, collate
 from paddock.post_training.config import Config, Lora
 from paddock.post_training.losses import token_log_probs
 from paddock.post_training.source import Source
-from paddock.post_training.tokens import IGNORED
+from paddock.post_training.tokens import IGNORED, TokenizedRow
 
 _SHORT = 128
 """Up to so many tokens, torch's fused attention in bfloat16 on a CPU is two to eight times slower, backward, than plain
@@ -129,14 +130,27 @@ def load(source: Source, folder: Path, config: Config, device: torch.device) -> 
     return trainee
 
 
-def keeps_apart(trainee: Trainee, first: Batch, second: Batch) -> bool:
-    """Whether the model keeps packed rows apart: two packs that differ in their first row alone must give the others
-    the very same probabilities."""
+def check_packing(trainee: Trainee, rows: Sequence[TokenizedRow], packs: Sequence[Pack], pad_id: int) -> None:
+    """Raise `InvalidRequestError` for a model in which rows that share a sequence see each other.
+
+    Two packs that differ in their first row alone must give the others the very same probabilities."""
+    pack = next((pack for pack in packs if len(pack) > 1), None)
+    if pack is None:
+        return
+    first = replace(rows[pack[0]], labels=array("i", [IGNORED] * len(rows[pack[0]])))
+    others = [rows[number] for number in pack[1:]]
+    numbers = tuple(range(len(pack)))
+    same = collate([first, *others], [numbers], pad_id)
+    other = collate([replace(first, ids=first.ids[::-1]), *others], [numbers], pad_id)
     trainee.model.eval()
     with torch.no_grad():
-        (one, _), (other, _) = trainee.log_probs(first), trainee.log_probs(second)
+        keeps_apart = torch.equal(trainee.log_probs(same)[0], trainee.log_probs(other)[0])
     trainee.model.train()
-    return bool(torch.equal(one, other))
+    if not keeps_apart:
+        raise InvalidRequestError(
+            "Rows cannot be packed for this model: its attention does not keep the rows of a sequence apart.",
+            pointer="/training_config/data_config/packed",
+        )
 
 
 def _load_base(folder: Path, model_id: str, dtype: torch.dtype) -> Any:

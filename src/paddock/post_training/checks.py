@@ -12,7 +12,6 @@ from paddock.errors import FieldError
 from paddock.post_training.config import DTYPES
 from paddock.post_training.schemas import (
     DataConfig,
-    DPOLossType,
     EfficiencyConfig,
     LoraFinetuningConfig,
     OptimizerConfig,
@@ -44,18 +43,8 @@ def preference(request: PreferenceOptimizeRequest) -> list[FieldError]:
     algorithm = request.algorithm_config
     if algorithm.beta <= 0:
         errors.append(FieldError("/algorithm_config/beta", "must be greater than 0"))
-    if algorithm.loss_type is DPOLossType.KTO_PAIR:
-        reason = "kto_pair is not offered yet: use sigmoid, hinge or ipo"
-        errors.append(_refused("/algorithm_config/loss_type", reason))
     if algorithm.lora is not None:
         errors += _lora(algorithm.lora, "/algorithm_config/lora")
-    data = request.training_config.data_config
-    if data is not None and data.packed:
-        reason = "pairs are not packed, for their two answers are compared side by side"
-        errors.append(_refused("/training_config/data_config/packed", reason))
-    if data is not None and data.train_on_input:
-        reason = "both answers share their prompt, so its tokens cancel out of the loss"
-        errors.append(_refused("/training_config/data_config/train_on_input", reason))
     return errors
 
 

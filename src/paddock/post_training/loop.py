@@ -11,7 +11,7 @@ import logging
 import math
 import resource
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -48,12 +48,16 @@ class Measured:
 @dataclass(frozen=True)
 class Split:
     """What is trained or validated on: `lengths` of its examples, `collate` some of them (by number) to a batch,
-    `weigh` a batch (how many tokens or pairs its loss is a sum over), `measure` its loss."""
+    `weigh` a batch (how many tokens or pairs its loss is a sum over), `measure` its loss.
+
+    Where the loss of a batch needs to know something of all batches that are measured together (those of a step, those of
+    a validation), `look_ahead` finds it, and `measure` is given it; None is given to a batch that stands alone."""
 
     lengths: Sequence[int]
     collate: Callable[[Sequence[int]], Batch]
     weigh: Callable[[Batch], int]
-    measure: Callable[[Batch], Measured]
+    measure: Callable[[Batch, Tensor | None], Measured]
+    look_ahead: Callable[[Iterable[Batch]], Tensor] | None = None
 
 
 class Validated(NamedTuple):
@@ -136,10 +140,13 @@ def _step(
     started = time.monotonic()
     step_batches = [training.collate(numbers) for numbers in examples]
     num = sum(training.weigh(batch) for batch in step_batches)
+    ahead = None
+    if training.look_ahead is not None and len(step_batches) > 1:
+        ahead = training.look_ahead(step_batches)
     loss_sum = 0.0
     sums: dict[str, float] = {}
     for batch in step_batches:
-        measured = training.measure(batch)
+        measured = training.measure(batch, ahead)
         batch_loss = measured.loss_sum.item()
         if not math.isfinite(batch_loss):
             _refuse_not_finite("loss", batch_loss, state.step + 1, [batch])
@@ -201,10 +208,16 @@ def validate(attempt: Attempt, trainee: Trainee, validation: Split) -> Validated
     """The mean loss over the validation set, or over its first `max_validation_steps` batches, in its own order."""
     trainee.model.eval()
     loss_sum, num, log_prob, num_tokens = 0.0, 0, 0.0, 0
-    for numbers in validation_batches(attempt, validation):
-        attempt.progress.check_stop()
+
+    def collated() -> Iterator[Batch]:
+        for numbers in validation_batches(attempt, validation):
+            attempt.progress.check_stop()
+            yield validation.collate(numbers)
+
+    ahead = None if validation.look_ahead is None else validation.look_ahead(collated())
+    for batch in collated():
         with torch.no_grad():
-            measured = validation.measure(validation.collate(numbers))
+            measured = validation.measure(batch, ahead)
         loss_sum += measured.loss_sum.item()
         num += measured.num
         log_prob += measured.answer_log_prob

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,17 +88,15 @@ def test_the_same_rows_give_the_same_gradients_however_they_stand(tiny_llama: Pa
     assert len(calls) == 2
 
 
-def test_rows_that_see_each_other_are_noticed(tiny_llama: Path) -> None:
+def test_rows_that_see_each_other_are_noticed(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainee = _load(tiny_llama, None)
-    silent = TokenizedRow(0, ROWS[0].ids, array("i", [IGNORED] * 5), is_truncated=False)
-    other = TokenizedRow(0, array("i", [1, 2, 3, 4, 5]), silent.labels, is_truncated=False)
-    first, second = (batches.collate([row, ROWS[1]], [(0, 1)], pad_id=0) for row in (silent, other))
-    assert adapters.keeps_apart(trainee, first, second)
+    adapters.check_packing(trainee, ROWS, [(0,), (1, 2)], pad_id=0)
     # Without positions that begin anew, the second row sees the first.
-    first, second = (
-        Batch(b.ids_BT, b.labels_BT, None, b.members, b.row_indices, b.num_tokens) for b in (first, second)
-    )
-    assert not adapters.keeps_apart(trainee, first, second)
+    plain = batches.collate
+    monkeypatch.setattr(adapters, "collate", lambda *given: replace(plain(*given), positions_BT=None))
+    with pytest.raises(InvalidRequestError, match="cannot be packed"):
+        adapters.check_packing(trainee, ROWS, [(0,), (1, 2)], pad_id=0)
+    adapters.check_packing(trainee, ROWS, [(0,), (1,)], pad_id=0)
 
 
 @pytest.mark.parametrize(

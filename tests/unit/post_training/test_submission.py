@@ -79,8 +79,6 @@ def test_refused_at_submission(resources: Resources, path: str, value: Any, poin
     [
         ("finetuned_model", "nobody", "/finetuned_model"),
         ("algorithm_config/beta", 0, "/algorithm_config/beta"),
-        ("algorithm_config/loss_type", "kto_pair", "/algorithm_config/loss_type"),
-        (f"{TC}/data_config/packed", True, f"{TC}/data_config/packed"),
         (f"{TC}/data_config/dataset_id", "chats", f"{TC}/data_config/dataset_id"),
     ],
 )
