@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
 
 from paddock.errors import InvalidRequestError
 from paddock.post_training import modules
@@ -53,7 +54,12 @@ class Trainee:
 
     @property
     def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
+        # Weights of four bits share bytes; what they are of says how many they are.
+        return sum(getattr(p, "quant_state", p).shape.numel() for p in self.model.parameters())
+
+    @property
+    def num_weight_bytes(self) -> int:
+        return sum(p.numel() * p.element_size() for p in self.model.parameters())
 
     def log_probs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """log p of every token that bears a loss (N), and which places they are (B, T-1: the token after each place).
@@ -103,7 +109,15 @@ def load(source: Source, folder: Path, config: Config, device: torch.device) -> 
     compute = getattr(torch, config.dtype)
     goes_on = source.adapter is not None and (config.lora is not None or config.preference is not None)
     is_adapter = config.lora is not None or goes_on
-    model = _load_base(folder, source.model_id, compute if is_adapter else torch.float32)
+    quantized = {}
+    if config.quantizes_base:
+        # Imported where it is asked for: an optional package.
+        from paddock.post_training import quantized_base
+
+        quantized = quantized_base.loading(compute, device)
+    model = _load_base(folder, source.model_id, compute if is_adapter else torch.float32, **quantized)
+    if quantized:
+        quantized_base.keep_as_loaded(model)
     if goes_on:
         # Dropout is no part of an adapter's weights: it is the request's, and none where nobody asked for it.
         peft_config = LoraConfig.from_pretrained(source.adapter)
@@ -115,6 +129,10 @@ def load(source: Source, folder: Path, config: Config, device: torch.device) -> 
         model = PeftModel.from_pretrained(model, source.adapter).merge_and_unload()
         for parameter in model.parameters():
             parameter.requires_grad_(True)
+    if config.qat is not None:
+        from paddock.post_training import qat
+
+        qat.prepare(model, config.qat, source.model_id)
     if config.activation_checkpointing:
         _recompute_activations(model, source.model_id)
     if config.preference is not None:
@@ -153,7 +171,7 @@ def check_packing(trainee: Trainee, rows: Sequence[TokenizedRow], packs: Sequenc
         )
 
 
-def _load_base(folder: Path, model_id: str, dtype: torch.dtype) -> Any:
+def _load_base(folder: Path, model_id: str, dtype: torch.dtype, **quantized: Any) -> Any:
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -162,6 +180,7 @@ def _load_base(folder: Path, model_id: str, dtype: torch.dtype) -> Any:
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            **quantized,
         )
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).replace(str(folder), "its folder")
@@ -174,7 +193,7 @@ def _load_base(folder: Path, model_id: str, dtype: torch.dtype) -> Any:
 
 
 def _lora_config(model: Any, lora: Lora, source: Source) -> LoraConfig:
-    linear = [name for name, m in model.named_modules() if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"]
+    linear = [name for name, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)]
     if model.get_output_embeddings().weight is model.get_input_embeddings().weight:
         linear = [name for name in linear if model.get_submodule(name) is not model.get_output_embeddings()]
     targets, errors = modules.lora_targets(linear, lora, "/algorithm_config")
@@ -188,7 +207,8 @@ def _lora_config(model: Any, lora: Lora, source: Source) -> LoraConfig:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         use_dora=lora.use_dora,
-        fan_in_fan_out=any(type(m).__name__ == "Conv1D" for m in model.modules()),
+        # A layer in four bits knows what it was before.
+        fan_in_fan_out=any(getattr(m, "source_cls", type(m)) is Conv1D for m in model.modules()),
     )
 
 

@@ -24,6 +24,7 @@ from paddock.inference.engine import Model
 from paddock.inference.inference import LOCAL
 from paddock.post_training.adapters import Trainee
 from paddock.post_training.attempt import Attempt
+from paddock.post_training.config import Config
 from paddock.post_training.store import StoredCheckpoint
 from paddock.storage.data_dir import folder_name, sync_folder
 
@@ -47,7 +48,7 @@ def publish(
     """Write the checkpoint of `epoch` (from 1) and make it exist. Raises `LostLeaseError`, leaving nothing behind."""
     folder = job_folder(attempt) / f"attempt-{attempt.progress.job.attempt}" / f"epoch-{epoch}"
     folder.mkdir(parents=True)
-    _save_weights(trainee, folder)
+    _save_weights(trainee, attempt.config, folder)
     tokenizer.save_pretrained(folder)
     record = _record(attempt, epoch, metrics)
     (folder / "training_request.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
@@ -82,7 +83,12 @@ def remove_unpublished(attempt: Attempt) -> None:
                 shutil.rmtree(folder)
 
 
-def _save_weights(trainee: Trainee, folder: Path) -> None:
+def _save_weights(trainee: Trainee, config: Config, folder: Path) -> None:
+    if config.qat is not None:
+        from paddock.post_training import qat
+
+        qat.save(trainee.model, config.qat, folder)
+        return
     if not trainee.is_adapter:
         trainee.model.save_pretrained(folder, max_shard_size=_ONE_FILE)
         return

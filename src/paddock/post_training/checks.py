@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from paddock.errors import FieldError
-from paddock.post_training.config import DTYPES
+from paddock.post_training import machine
+from paddock.post_training.config import DTYPES, QUANTIZERS
 from paddock.post_training.schemas import (
     DataConfig,
     EfficiencyConfig,
@@ -33,7 +34,7 @@ def supervised(request: SupervisedFineTuneRequest) -> list[FieldError]:
     if isinstance(algorithm, LoraFinetuningConfig):
         errors += _lora(algorithm, "/algorithm_config")
     elif isinstance(algorithm, QATFinetuningConfig):
-        errors.append(_refused("/algorithm_config/type", "quantisation-aware training is not offered yet: use LoRA"))
+        errors += _qat(algorithm)
     return errors
 
 
@@ -122,7 +123,21 @@ def _lora(lora: LoraFinetuningConfig, place: str) -> Iterator[FieldError]:
     if not (lora.lora_attn_modules or lora.apply_lora_to_mlp or lora.apply_lora_to_output):
         yield FieldError(f"{place}/lora_attn_modules", "is empty, and so nothing would be trained")
     if lora.quantize_base:
-        yield _refused(f"{place}/quantize_base", "a quantised base is not offered yet: use dtype bf16")
+        yield from _packages(f"{place}/quantize_base", "bitsandbytes", "accelerate")
+
+
+def _qat(algorithm: QATFinetuningConfig) -> Iterator[FieldError]:
+    if algorithm.quantizer_name not in QUANTIZERS:
+        yield FieldError("/algorithm_config/quantizer_name", f"must be one of {', '.join(QUANTIZERS)}")
+    yield from _count(algorithm.group_size, "/algorithm_config/group_size", least=2)
+    yield from _packages("/algorithm_config/type", "torchao", "accelerate")
+
+
+def _packages(pointer: str, *packages: str) -> Iterator[FieldError]:
+    missing = machine.missing(*packages)
+    if missing:
+        reason = f"{' and '.join(missing)} is not installed here: pip install 'paddock[quantization]'"
+        yield _refused(pointer, reason)
 
 
 def _count(value: int, pointer: str, *, least: int = 1, all_as_minus_one: bool = False) -> Iterator[FieldError]:

@@ -13,6 +13,7 @@ from paddock.post_training.schemas import (
     OptimizerConfig,
     OptimizerType,
     PreferenceOptimizeRequest,
+    QATFinetuningConfig,
     SupervisedFineTuneRequest,
     TrainingConfig,
 )
@@ -37,7 +38,27 @@ class Lora:
     rank: int
     alpha: int
     use_dora: bool
+    quantize_base: bool
     dropout: float
+
+
+QUANTIZERS = {
+    "int8_dynamic_int4": "int8_dynamic_int4",
+    "Int8DynActInt4WeightQATQuantizer": "int8_dynamic_int4",
+    "int4": "int4",
+    "Int4WeightOnlyQATQuantizer": "int4",
+    "int8": "int8",
+}
+"""The contract's `quantizer_name`, torchtune's names among them, and what it stands for: the type of the weights, and
+of what goes into a layer where that is rounded too, token by token."""
+
+
+@dataclass(frozen=True)
+class Qat:
+    """Quantisation-aware training: `group_size` neighbouring weights share a scale."""
+
+    quantizer: str
+    group_size: int
 
 
 @dataclass(frozen=True)
@@ -84,7 +105,12 @@ class Config:
     activation_checkpointing: bool
     optimizer: Optimizer
     lora: Lora | None
+    qat: Qat | None
     preference: Preference | None
+
+    @property
+    def quantizes_base(self) -> bool:
+        return self.lora is not None and self.lora.quantize_base
 
 
 def of_supervised(request: SupervisedFineTuneRequest) -> Config:
@@ -94,6 +120,8 @@ def of_supervised(request: SupervisedFineTuneRequest) -> Config:
     algorithm = request.algorithm_config
     if isinstance(algorithm, LoraFinetuningConfig):
         config = _with_lora(config, request.training_config, algorithm)
+    elif isinstance(algorithm, QATFinetuningConfig):
+        config = replace(config, qat=Qat(QUANTIZERS[algorithm.quantizer_name], algorithm.group_size))
     return replace(config, checkpoint_dir=request.checkpoint_dir)
 
 
@@ -131,6 +159,7 @@ def _common(job_uuid: str, model_id: str, training: TrainingConfig) -> Config:
         activation_checkpointing=bool(efficiency and efficiency.enable_activation_checkpointing),
         optimizer=_optimizer(training, DEFAULT_FULL_LR),
         lora=None,
+        qat=None,
         preference=None,
     )
 
@@ -146,6 +175,7 @@ def _with_lora(config: Config, training: TrainingConfig, lora: LoraFinetuningCon
             rank=lora.rank,
             alpha=lora.alpha,
             use_dora=bool(lora.use_dora),
+            quantize_base=bool(lora.quantize_base),
             dropout=lora.dropout,
         ),
     )

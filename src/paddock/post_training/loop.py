@@ -242,6 +242,7 @@ def set_resources(attempt: Attempt, trainee: Trainee, state: State) -> None:
         num_threads=torch.get_num_threads(),
         dtype=attempt.config.dtype,
         num_parameters=trainee.num_parameters,
+        weight_bytes=trainee.num_weight_bytes,
         num_trainable_parameters=sum(p.numel() for p in trainee.trained.values()),
         num_tokens=state.num_tokens,
         tokens_per_second=round(state.num_tokens / state.seconds, 1) if state.seconds else None,

@@ -61,7 +61,7 @@ class ResumePoints:
         self._attempt = attempt
         self._trainee = trainee
         self._optimizer = optimizer
-        self._surroundings = _surroundings(attempt.device) | {"rows": digest}
+        self._surroundings = _surroundings(attempt) | {"rows": digest}
         self._saved_at = time.monotonic()
         self._pause_seconds = SAVE_EVERY_SECONDS
 
@@ -146,13 +146,15 @@ def _attempt_number(folder_name: str) -> int:
     return int(folder_name.split("-")[1])
 
 
-def _surroundings(device: torch.device) -> dict[str, Any]:
+def _surroundings(attempt: Attempt) -> dict[str, Any]:
     """What the same computation needs to come out the same, bit for bit."""
+    config, device = attempt.config, attempt.device
+    quantizers = [*(["torchao"] if config.qat else []), *(["bitsandbytes"] if config.quantizes_base else [])]
     return {
         "num_threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        **{library: version(library) for library in ("torch", "transformers", "peft")},
+        **{library: version(library) for library in ("torch", "transformers", "peft", *quantizers)},
     }
 
 

@@ -94,11 +94,19 @@ def test_accumulated_and_packed_steps_equal_the_plain_ones(resources: Resources)
     assert _series(resources, "packed", "grad_norm") == pytest.approx(norms, rel=1e-4)
 
 
-@pytest.mark.parametrize("method", ["lora", "full", "dora", "bf16"])
+@pytest.mark.parametrize("method", ["lora", "full", "dora", "bf16", "four bits", "qat"])
 def test_a_stopped_job_ends_with_the_same_hash(resources: Resources, method: str) -> None:
     add_dataset(resources, "chats", chats(12))
     config = training("chats", dtype="bf16" if method == "bf16" else "fp32")
-    algorithm = None if method == "full" else LORA | {"use_dora": method == "dora", "dropout": 0.1}
+    algorithm: dict[str, Any] | None = LORA | {"use_dora": method == "dora", "dropout": 0.1}
+    if method == "full":
+        algorithm = None
+    elif method == "four bits":
+        # Validated, so that the base is run without gradients between the epochs too.
+        algorithm = LORA | {"quantize_base": True, "use_dora": True}
+        config["data_config"]["validation_dataset_id"] = "chats"
+    elif method == "qat":
+        algorithm = {"type": "QAT", "quantizer_name": "int8_dynamic_int4", "group_size": 32}
     undisturbed = run(resources, sft_request("one", config, algorithm_config=algorithm))
     assert undisturbed.status is JobStatus.COMPLETED
 

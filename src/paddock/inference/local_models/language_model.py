@@ -50,7 +50,7 @@ class Variant(NamedTuple):
 class Weights:
     """One base in memory, and the adapters over it."""
 
-    def __init__(self, folder: Path, device: str, dtype: torch.dtype) -> None:
+    def __init__(self, folder: Path, device: str, dtype: torch.dtype | str) -> None:
         """Raises `ValueError` for an architecture that cannot be run, and if weights are missing: the library would go
         on with random numbers in their place."""
         self.model, report = AutoModelForCausalLM.from_pretrained(

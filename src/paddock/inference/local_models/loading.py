@@ -54,7 +54,9 @@ class LoadedModels:
             raise InvalidRequestError(
                 f"The model {model_id} ({files.architecture or 'of no named architecture'}) does not generate text."
             )
-        weights = self._get(model_id, files.base, lambda: Weights(files.base, self._device, self._dtype))
+        # Rounded weights compute in the type that they were rounded for.
+        dtype = "auto" if "quantization_config" in files.config else self._dtype
+        weights = self._get(model_id, files.base, lambda: Weights(files.base, self._device, dtype))
         variant = _load(model_id, lambda: weights.variant(files.adapter))
         return LanguageModel(model_id, weights, variant)
 
