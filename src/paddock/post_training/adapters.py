@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from paddock.post_training import modules
 from paddock.post_training.batches import Batch, Pack, collate
 from paddock.post_training.config import Config, Lora
 from paddock.post_training.losses import token_log_probs
+from paddock.post_training.offloading import Offload
 from paddock.post_training.source import Source
 from paddock.post_training.tokens import IGNORED, TokenizedRow
 
@@ -39,13 +40,15 @@ products (torch 2.13, AVX-512)."""
 @dataclass(frozen=True)
 class Trainee:
     """A model in training. `is_adapter` tells whether only an adapter is; `compute` is the type of its products;
-    `recomputes` whether activations are computed anew in the backward pass instead of kept."""
+    `recomputes` whether activations are computed anew in the backward pass instead of kept, `offload` where they are kept
+    if not in place."""
 
     model: Any
     device: torch.device
     is_adapter: bool
     compute: torch.dtype
     recomputes: bool
+    offload: Offload | None
 
     @cached_property
     def trained(self) -> dict[str, Parameter]:
@@ -70,9 +73,10 @@ class Trainee:
         # Right padding needs no mask in a causal model; positions that begin anew are what keeps packed rows apart.
         positions = {} if batch.positions_BT is None else {"position_ids": batch.positions_BT.to(self.device)}
         num_places = batch.ids_BT.shape[1]
-        with self._computing(num_places), _only(self.model.get_output_embeddings(), is_target_BT):
-            logits_1NV = self.model(input_ids=batch.ids_BT.to(self.device), use_cache=False, **positions).logits
-        return token_log_probs(logits_1NV[0], targets_N), is_target_BT
+        with nullcontext() if self.offload is None else self.offload.saving():
+            with self._computing(num_places), _only(self.model.get_output_embeddings(), is_target_BT):
+                logits_1NV = self.model(input_ids=batch.ids_BT.to(self.device), use_cache=False, **positions).logits
+            return token_log_probs(logits_1NV[0], targets_N), is_target_BT
 
     @contextmanager
     def _computing(self, num_places: int) -> Iterator[None]:
@@ -100,8 +104,9 @@ def _only(output_layer: nn.Module, is_target_BT: Tensor) -> Iterator[None]:
         hook.remove()
 
 
-def load(source: Source, folder: Path, config: Config, device: torch.device) -> Trainee:
-    """The model of `folder` with what `config` trains of it. Raises `InvalidRequestError` if it cannot be.
+def load(source: Source, folder: Path, config: Config, device: torch.device, *, scratch: Path) -> Trainee:
+    """The model of `folder` with what `config` trains of it. Raises `InvalidRequestError` if it cannot be. `scratch` is a
+    folder for what need not outlive the process.
 
     A LoRA that is asked for is put on the base; if the source is an adapter itself, that one is trained on (its shape was
     found to be the same), or, where no LoRA is asked for, folded into the weights for supervised fine-tuning and trained
@@ -137,12 +142,14 @@ def load(source: Source, folder: Path, config: Config, device: torch.device) -> 
         _recompute_activations(model, source.model_id)
     if config.preference is not None:
         _switch_off_dropout(model)
+    model = model.to(device)
     trainee = Trainee(
-        model=model.to(device),
+        model=model,
         device=device,
         is_adapter=is_adapter,
         compute=compute,
         recomputes=config.activation_checkpointing,
+        offload=Offload(model, device, scratch) if config.activation_offloading else None,
     )
     assert all(p.dtype is torch.float32 for p in trainee.trained.values())
     return trainee

@@ -32,6 +32,11 @@ class Attempt:
     def job_id(self) -> str:
         return self.progress.job.job_id
 
+    @property
+    def scratch(self) -> Path:
+        """A folder for what need not outlive the process."""
+        return self.checkpoints.job_folder(self.job_id)
+
     def rows(self, dataset_id: str) -> Iterator[tuple[int, Row]]:
         """The rows of a dataset, in the version that the job was submitted with, and their indices."""
         for index, row in enumerate(self.datasets.read(self.progress.job.reads_dataset(dataset_id))):

@@ -105,9 +105,6 @@ def _optimizer(optimizer: OptimizerConfig) -> Iterator[FieldError]:
 
 def _efficiency(efficiency: EfficiencyConfig) -> Iterator[FieldError]:
     place = "/training_config/efficiency_config"
-    if efficiency.enable_activation_offloading:
-        reason = "activation offloading is not offered yet: use enable_activation_checkpointing"
-        yield _refused(f"{place}/enable_activation_offloading", reason)
     one_device = "weights are sharded over several devices, and a job here trains on one"
     if efficiency.memory_efficient_fsdp_wrap:
         yield _refused(f"{place}/memory_efficient_fsdp_wrap", one_device)

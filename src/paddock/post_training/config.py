@@ -103,6 +103,7 @@ class Config:
     seed: int
     dtype: str
     activation_checkpointing: bool
+    activation_offloading: bool
     optimizer: Optimizer
     lora: Lora | None
     qat: Qat | None
@@ -157,6 +158,7 @@ def _common(job_uuid: str, model_id: str, training: TrainingConfig) -> Config:
         seed=training.seed,
         dtype=DTYPES[training.dtype or "bf16"],
         activation_checkpointing=bool(efficiency and efficiency.enable_activation_checkpointing),
+        activation_offloading=bool(efficiency and efficiency.enable_activation_offloading),
         optimizer=_optimizer(training, DEFAULT_FULL_LR),
         lora=None,
         qat=None,

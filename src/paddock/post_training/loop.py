@@ -250,6 +250,7 @@ def set_resources(attempt: Attempt, trainee: Trainee, state: State) -> None:
         # Linux counts kibibytes here.
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         peak_device_memory_bytes=torch.cuda.max_memory_allocated(device) if is_cuda else None,
+        offloaded_bytes=None if trainee.offload is None else trainee.offload.peak_bytes,
         exact_resume=state.is_exact,
     )
 

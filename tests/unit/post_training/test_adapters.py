@@ -37,7 +37,7 @@ def _load(
     request = sft_request("job", training("d", **training_config), algorithm_config=algorithm)
     asked = config.of_supervised(SupervisedFineTuneRequest.model_validate(request))
     torch.manual_seed(0)
-    return adapters.load(Source("tiny", str(folder), adapter), folder, asked, torch.device("cpu"))
+    return adapters.load(Source("tiny", str(folder), adapter), folder, asked, torch.device("cpu"), scratch=folder)
 
 
 def _batch(*packs: tuple[int, ...]) -> Batch:

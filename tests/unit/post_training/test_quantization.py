@@ -45,7 +45,7 @@ def _load(folder: Path, algorithm: dict[str, Any], **training_config: Any) -> Tr
     request = sft_request("job", training("d", **training_config), algorithm_config=algorithm)
     asked = config.of_supervised(SupervisedFineTuneRequest.model_validate(request))
     torch.manual_seed(0)
-    return adapters.load(Source("tiny", str(folder), None), folder, asked, CPU)
+    return adapters.load(Source("tiny", str(folder), None), folder, asked, CPU, scratch=folder)
 
 
 def _folder(resources: Resources, job_id: str) -> Path:

@@ -52,7 +52,7 @@ def optimize_preferences(attempt: Attempt) -> None:
         )
 
     torch.manual_seed(config.seed)
-    trainee = adapters.load(attempt.source, attempt.folder, config, attempt.device)
+    trainee = adapters.load(attempt.source, attempt.folder, config, attempt.device, scratch=attempt.scratch)
     optimizer = optimizers.make(trainee.trained.values(), config.optimizer)
 
     if config.packed:
