@@ -5,10 +5,11 @@ They come back bit for bit, in the same layout, so that nothing else changes. We
 
 from __future__ import annotations
 
+import ctypes
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import Parameter
 
 _LEAST_BYTES = 1024
+_M_MMAP_THRESHOLD = -3
+_OWN_BLOCK_BYTES = 256 * 1024
 _ALIGNMENT = 64
 """Bytes; what torch aligns its own allocations to."""
 
@@ -116,6 +119,13 @@ class _HostMemory:
     def clear(self) -> None: ...
 
 
+def _give_freed_memory_back() -> None:
+    """Have the C library ask the system for each larger block by itself, and return it when it is freed: from its heap,
+    which it would grow after the first steps, next to nothing comes back."""
+    with suppress(AttributeError, OSError):  # not the GNU library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _OWN_BLOCK_BYTES)
+
+
 class _File:
     """A file, written and read in order of need; its cached pages are the system's to give away."""
 
@@ -123,6 +133,7 @@ class _File:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 — open as long as the job
         self._end = 0
+        _give_freed_memory_back()
 
     def put(self, flat: Tensor) -> int:
         start = self._end
