@@ -78,7 +78,12 @@ def submit(resources: Resources, request: dict[str, Any]) -> Job:
     if "finetuned_model" in request:
         preference = PreferenceOptimizeRequest.model_validate(request)
         return training_job.submit_preference(
-            preference, resources.jobs, resources.datasets, resources.checkpoints, resources.inference
+            preference,
+            resources.settings,
+            resources.jobs,
+            resources.datasets,
+            resources.checkpoints,
+            resources.inference,
         )
     supervised = SupervisedFineTuneRequest.model_validate(request)
     return training_job.submit_supervised(

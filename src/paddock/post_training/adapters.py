@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from paddock.errors import InvalidRequestError
-from paddock.post_training import modules
+from paddock.post_training import modules, optimizers
 from paddock.post_training.batches import Batch, Pack, collate
 from paddock.post_training.config import Config, Lora
 from paddock.post_training.losses import token_log_probs
@@ -41,7 +41,7 @@ products (torch 2.13, AVX-512)."""
 class Trainee:
     """A model in training. `is_adapter` tells whether only an adapter is; `compute` is the type of its products;
     `recomputes` whether activations are computed anew in the backward pass instead of kept, `offload` where they are kept
-    if not in place."""
+    if not in place. `scaler` is of the losses, in float16."""
 
     model: Any
     device: torch.device
@@ -49,6 +49,7 @@ class Trainee:
     compute: torch.dtype
     recomputes: bool
     offload: Offload | None
+    scaler: Any
 
     @cached_property
     def trained(self) -> dict[str, Parameter]:
@@ -150,6 +151,7 @@ def load(source: Source, folder: Path, config: Config, device: torch.device, *, 
         compute=compute,
         recomputes=config.activation_checkpointing,
         offload=Offload(model, device, scratch) if config.activation_offloading else None,
+        scaler=optimizers.make_scaler(compute, device),
     )
     assert all(p.dtype is torch.float32 for p in trainee.trained.values())
     return trainee

@@ -21,15 +21,16 @@ from paddock.post_training.schemas import (
     SupervisedFineTuneRequest,
     TrainingConfig,
 )
+from paddock.settings import Settings
 
 _MAX_COUNT = 2**31 - 1
 _MAX_SEED = 2**63 - 1
 _MAX_IDENTIFIER = 256  # a checkpoint's identifier is an id, and ids end there
 
 
-def supervised(request: SupervisedFineTuneRequest) -> list[FieldError]:
+def supervised(request: SupervisedFineTuneRequest, settings: Settings) -> list[FieldError]:
     """What is wrong with a supervised fine-tuning."""
-    errors = list(_common(request))
+    errors = list(_common(request, settings))
     algorithm = request.algorithm_config
     if isinstance(algorithm, LoraFinetuningConfig):
         errors += _lora(algorithm, "/algorithm_config")
@@ -38,9 +39,9 @@ def supervised(request: SupervisedFineTuneRequest) -> list[FieldError]:
     return errors
 
 
-def preference(request: PreferenceOptimizeRequest) -> list[FieldError]:
+def preference(request: PreferenceOptimizeRequest, settings: Settings) -> list[FieldError]:
     """What is wrong with a preference optimisation."""
-    errors = list(_common(request))
+    errors = list(_common(request, settings))
     algorithm = request.algorithm_config
     if algorithm.beta <= 0:
         errors.append(FieldError("/algorithm_config/beta", "must be greater than 0"))
@@ -49,13 +50,13 @@ def preference(request: PreferenceOptimizeRequest) -> list[FieldError]:
     return errors
 
 
-def _common(request: SupervisedFineTuneRequest | PreferenceOptimizeRequest) -> Iterator[FieldError]:
+def _common(request: SupervisedFineTuneRequest | PreferenceOptimizeRequest, settings: Settings) -> Iterator[FieldError]:
     training = request.training_config
     if len(f"{request.job_uuid}:epoch-{training.n_epochs}") > _MAX_IDENTIFIER:
         yield FieldError(
             "/job_uuid", "is too long: a checkpoint's identifier `<job_uuid>:epoch-<n>` has 256 characters"
         )
-    yield from _training(training)
+    yield from _training(training, settings)
     if training.data_config is None:
         yield FieldError("/training_config/data_config", "is required: it names the dataset")
     else:
@@ -70,7 +71,7 @@ def _common(request: SupervisedFineTuneRequest | PreferenceOptimizeRequest) -> I
     yield from _unknown(request.logger_config, "/logger_config", "other loggers than the job's own are not offered yet")
 
 
-def _training(training: TrainingConfig) -> Iterator[FieldError]:
+def _training(training: TrainingConfig, settings: Settings) -> Iterator[FieldError]:
     place = "/training_config"
     yield from _count(training.n_epochs, f"{place}/n_epochs")
     yield from _count(training.gradient_accumulation_steps, f"{place}/gradient_accumulation_steps")
@@ -83,11 +84,10 @@ def _training(training: TrainingConfig) -> Iterator[FieldError]:
         yield FieldError(f"{place}/seed", f"must be between 0 and {_MAX_SEED}")
     if training.max_grad_norm is not None and training.max_grad_norm <= 0:
         yield FieldError(f"{place}/max_grad_norm", "must be greater than 0, or null for no bound")
-    if training.dtype in ("fp16", "float16"):
-        reason = "fp16 needs loss scaling on a GPU, which is not offered: use bf16"
-        yield _refused(f"{place}/dtype", reason)
-    elif training.dtype is not None and training.dtype not in DTYPES:
+    if training.dtype is not None and training.dtype not in DTYPES:
         yield FieldError(f"{place}/dtype", f"must be one of {', '.join(DTYPES)}")
+    elif DTYPES[training.dtype or "bf16"] == "float16" and not machine.may_have_gpu(settings):
+        yield _refused(f"{place}/dtype", "fp16 is for a GPU, and this server trains on a CPU: use bf16")
 
 
 def _data(data: DataConfig) -> Iterator[FieldError]:

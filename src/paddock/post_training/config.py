@@ -18,7 +18,14 @@ from paddock.post_training.schemas import (
     TrainingConfig,
 )
 
-DTYPES = {"bf16": "bfloat16", "bfloat16": "bfloat16", "fp32": "float32", "float32": "float32"}
+DTYPES = {
+    "bf16": "bfloat16",
+    "bfloat16": "bfloat16",
+    "fp16": "float16",
+    "float16": "float16",
+    "fp32": "float32",
+    "float32": "float32",
+}
 """The contract's `dtype` in torch's words."""
 
 DEFAULT_MAX_SEQ_LEN = 2048

@@ -53,12 +53,13 @@ def submit_supervised(
     new = NewJob(request.job_uuid, SFT, request.model_dump(mode="json"))
     if jobs.find(new.job_id) is not None:
         return jobs.submit(new)
-    _raise(checks.supervised(request))
+    _raise(checks.supervised(request, settings))
     return _submit(new, config.of_supervised(request), jobs, datasets, checkpoints, inference)
 
 
 def submit_preference(
     request: PreferenceOptimizeRequest,
+    settings: Settings,
     jobs: JobStore,
     datasets: DatasetStore,
     checkpoints: CheckpointStore,
@@ -68,7 +69,7 @@ def submit_preference(
     new = NewJob(request.job_uuid, DPO, request.model_dump(mode="json"))
     if jobs.find(new.job_id) is not None:
         return jobs.submit(new)
-    _raise(checks.preference(request))
+    _raise(checks.preference(request, settings))
     return _submit(new, config.of_preference(request), jobs, datasets, checkpoints, inference)
 
 
@@ -180,6 +181,8 @@ def run(
     if settings.device == "cuda" and not has_gpu:
         raise InvalidRequestError("The setting `device` is `cuda`, and torch finds no such device here.")
     device = torch.device("cuda" if has_gpu and settings.device != "cpu" else "cpu")
+    if asked.dtype == "float16" and device.type == "cpu":
+        raise InvalidRequestError("fp16 is for a GPU, and torch finds none here.", pointer="/training_config/dtype")
     pointer = _MODEL_POINTERS[job.kind]
     start = source.resolve(inference.find_for(asked.model_id, pointer), checkpoints.root, pointer)
     folder = hub.fetch(start.base)

@@ -30,6 +30,7 @@ from paddock.post_training.tokens import TokenizedRow
 log = logging.getLogger("paddock.training")
 
 _MAX_NAMED_ROWS = 32
+_MIN_LOSS_SCALE = 1.0  # gradients that overflow without being scaled up are no matter of scale
 _MAX_EXPONENT = 700.0  # e to the power of more is no float
 
 
@@ -150,17 +151,22 @@ def _step(
         batch_loss = measured.loss_sum.item()
         if not math.isfinite(batch_loss):
             _refuse_not_finite("loss", batch_loss, state.step + 1, [batch])
-        (measured.loss_sum / num).backward()
+        trainee.scaler.scale(measured.loss_sum / num).backward()
         loss_sum += batch_loss
         for name, value in measured.sums.items():
             sums[name] = sums.get(name, 0.0) + value
     lr = optimizers.learning_rate(state.step, total, attempt.config.optimizer)
     for group in optimizer.param_groups:
         group["lr"] = lr
+    scaling = {"loss_scale": trainee.scaler.get_scale()} if trainee.scaler.is_enabled() else {}
+    trainee.scaler.unscale_(optimizer)
     grad_norm = optimizers.clip(list(trainee.trained.values()), attempt.config.optimizer.max_grad_norm).item()
-    if not math.isfinite(grad_norm):
+    if math.isfinite(grad_norm):
+        scaling["grad_norm"] = grad_norm
+    elif scaling.get("loss_scale", 0.0) <= _MIN_LOSS_SCALE:
         _refuse_not_finite("gradient", grad_norm, state.step + 1, step_batches)
-    optimizer.step()
+    trainee.scaler.step(optimizer)
+    trainee.scaler.update()
     optimizer.zero_grad(set_to_none=True)
     seconds = time.monotonic() - started
     num_tokens = sum(batch.num_tokens for batch in step_batches)
@@ -174,9 +180,9 @@ def _step(
         state.step,
         loss=loss_sum / num,
         lr=lr,
-        grad_norm=grad_norm,
         epoch=state.epoch + 1,
         tokens_per_second=round(num_tokens / seconds, 1),
+        **scaling,
         **{name: value / num for name, value in sums.items()},
     )
 

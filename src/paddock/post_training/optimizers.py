@@ -26,6 +26,12 @@ def make(parameters: Iterable[Parameter], config: Optimizer) -> Any:
     return OPTIMIZERS[config.optimizer_type]([group for group in groups if group["params"]], lr=config.lr, fused=True)
 
 
+def make_scaler(compute: torch.dtype, device: torch.device) -> Any:
+    """What keeps gradients in float16 from vanishing: losses are scaled up, gradients down again, and a step whose
+    gradients overflow is left out, with a smaller scale from there on. For other types it does nothing."""
+    return torch.amp.GradScaler(device.type, enabled=compute is torch.float16)
+
+
 def learning_rate(step: int, total: int, config: Optimizer) -> float:
     """The rate of step `step` (from 0) of `total`.
 

@@ -103,6 +103,7 @@ class ResumePoints:
                     "state": asdict(state),
                     "weights": {name: weight.detach() for name, weight in self._trainee.trained.items()},
                     "optimizer": self._optimizer.state_dict(),
+                    "scaler": self._trainee.scaler.state_dict(),
                     "random": _random_states(self._attempt.device),
                     "surroundings": self._surroundings,
                 },
@@ -128,6 +129,7 @@ class ResumePoints:
             for name, weight in kept["weights"].items():
                 trained[name].copy_(weight)
         self._optimizer.load_state_dict(kept["optimizer"])
+        self._trainee.scaler.load_state_dict(kept["scaler"])
         state = State(**kept["state"])
         before = kept["surroundings"]
         # The order of additions, and so the last bits, follows the number of threads.

@@ -89,13 +89,14 @@ def supervised_fine_tune(
 def preference_optimize(
     request: Request,
     body: PreferenceOptimizeRequest,
+    settings: TheSettings,
     jobs: Jobs,
     datasets: Datasets,
     checkpoints: Checkpoints,
     inference: Models,
 ) -> PostTrainingJob:
     """Run preference optimization of a model."""
-    submitted = job.submit_preference(body, jobs, datasets, checkpoints, inference)
+    submitted = job.submit_preference(body, settings, jobs, datasets, checkpoints, inference)
     request.app.state.wake_worker()
     return PostTrainingJob(job_uuid=submitted.job_id)
 

@@ -47,7 +47,7 @@ def _set(request: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         (f"{TC}/gradient_accumulation_steps", 0, f"{TC}/gradient_accumulation_steps", "between 1"),
         (f"{TC}/max_validation_steps", 0, f"{TC}/max_validation_steps", "between 1"),
         (f"{TC}/max_seq_len", 100_000, f"{TC}/max_seq_len", "at most 512"),
-        (f"{TC}/dtype", "fp16", f"{TC}/dtype", "refused"),
+        (f"{TC}/dtype", "fp16", f"{TC}/dtype", "this server trains on a CPU: use bf16"),
         (f"{TC}/dtype", "int3", f"{TC}/dtype", "one of"),
         (f"{TC}/data_config", None, f"{TC}/data_config", "required"),
         (f"{TC}/data_config/batch_size", 0, f"{TC}/data_config/batch_size", "between 1"),
