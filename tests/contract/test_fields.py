@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from contract.field_cases import reranking  # noqa: F401 — importing a module of cases registers them
+from contract.field_cases import reranking, training  # noqa: F401 — importing a module of cases registers them
 from contract.field_cases.lab import Lab
 from contract.field_cases.registry import CASES, LINES, OPEN, REFUSED
 
