@@ -24,12 +24,14 @@ from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from paddock.errors import InvalidRequestError
-from paddock.post_training import modules, optimizers
+from paddock.post_training import modules, optimizers, sharding
 from paddock.post_training.batches import Batch, Pack, collate
 from paddock.post_training.config import Config, Lora
 from paddock.post_training.losses import token_log_probs
 from paddock.post_training.offloading import Offload
+from paddock.post_training.sharding import Shards
 from paddock.post_training.source import Source
+from paddock.post_training.team import Team
 from paddock.post_training.tokens import IGNORED, TokenizedRow
 
 _SHORT = 128
@@ -41,7 +43,7 @@ products (torch 2.13, AVX-512)."""
 class Trainee:
     """A model in training. `is_adapter` tells whether only an adapter is; `compute` is the type of its products;
     `recomputes` whether activations are computed anew in the backward pass instead of kept, `offload` where they are kept
-    if not in place. `scaler` is of the losses, in float16."""
+    if not in place. `scaler` is of the losses, in float16; `shards` where several workers hold the weights."""
 
     model: Any
     device: torch.device
@@ -50,6 +52,7 @@ class Trainee:
     recomputes: bool
     offload: Offload | None
     scaler: Any
+    shards: Shards | None
 
     @cached_property
     def trained(self) -> dict[str, Parameter]:
@@ -63,7 +66,8 @@ class Trainee:
 
     @property
     def num_weight_bytes(self) -> int:
-        return sum(p.numel() * p.element_size() for p in self.model.parameters())
+        """What the weights take, or this worker's part of them."""
+        return sum(sharding.num_local_bytes(p) for p in self.model.parameters())
 
     def log_probs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """log p of every token that bears a loss (N), and which places they are (B, T-1: the token after each place).
@@ -77,6 +81,8 @@ class Trainee:
         with nullcontext() if self.offload is None else self.offload.saving():
             with self._computing(num_places), _only(self.model.get_output_embeddings(), is_target_BT):
                 logits_1NV = self.model(input_ids=batch.ids_BT.to(self.device), use_cache=False, **positions).logits
+            if self.shards is not None and torch.is_grad_enabled():
+                self.shards.look()
             return token_log_probs(logits_1NV[0], targets_N), is_target_BT
 
     @contextmanager
@@ -105,14 +111,14 @@ def _only(output_layer: nn.Module, is_target_BT: Tensor) -> Iterator[None]:
         hook.remove()
 
 
-def load(source: Source, folder: Path, config: Config, device: torch.device, *, scratch: Path) -> Trainee:
+def load(source: Source, folder: Path, config: Config, team: Team, *, scratch: Path) -> Trainee:
     """The model of `folder` with what `config` trains of it. Raises `InvalidRequestError` if it cannot be. `scratch` is a
     folder for what need not outlive the process.
 
     A LoRA that is asked for is put on the base; if the source is an adapter itself, that one is trained on (its shape was
     found to be the same), or, where no LoRA is asked for, folded into the weights for supervised fine-tuning and trained
     on in preference optimisation."""
-    compute = getattr(torch, config.dtype)
+    compute, device = getattr(torch, config.dtype), team.device
     goes_on = source.adapter is not None and (config.lora is not None or config.preference is not None)
     is_adapter = config.lora is not None or goes_on
     quantized = {}
@@ -144,6 +150,12 @@ def load(source: Source, folder: Path, config: Config, device: torch.device, *, 
     if config.preference is not None:
         _switch_off_dropout(model)
     model = model.to(device)
+    shards = None
+    if not team.is_alone:
+        efficient, offload = config.memory_efficient_fsdp_wrap, config.fsdp_cpu_offload
+        # From here on random numbers are for dropout, and each worker has rows of its own.
+        torch.manual_seed(config.seed + team.rank)
+        shards = sharding.shard(model, team, memory_efficient=efficient, cpu_offload=offload)
     trainee = Trainee(
         model=model,
         device=device,
@@ -152,6 +164,7 @@ def load(source: Source, folder: Path, config: Config, device: torch.device, *, 
         recomputes=config.activation_checkpointing,
         offload=Offload(model, device, scratch) if config.activation_offloading else None,
         scaler=optimizers.make_scaler(compute, device),
+        shards=shards,
     )
     assert all(p.dtype is torch.float32 for p in trainee.trained.values())
     return trainee

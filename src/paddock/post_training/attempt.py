@@ -14,6 +14,7 @@ from paddock.post_training.config import Config
 from paddock.post_training.rows import Row
 from paddock.post_training.source import Source
 from paddock.post_training.store import CheckpointStore
+from paddock.post_training.team import Team
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,11 @@ class Attempt:
     folder: Path
     datasets: DatasetStore
     checkpoints: CheckpointStore
-    device: torch.device
+    team: Team
+
+    @property
+    def device(self) -> torch.device:
+        return self.team.device
 
     @property
     def job_id(self) -> str:

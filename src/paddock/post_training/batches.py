@@ -28,7 +28,8 @@ Pack = tuple[int, ...]
 class Batch:
     """Sequences padded at the right. `positions_BT` counts anew at each row of a pack, and is None without packs.
     `members` are the numbers of the rows, in their order; `row_indices` their places in the dataset, `member_labels` how
-    many tokens of each bear a loss. `num_tokens` is without padding."""
+    many tokens of each bear a loss. `num_tokens` is without padding. A spare batch is one of which nothing counts: a worker
+    without a share of its own goes through it to keep step with the others."""
 
     ids_BT: Tensor
     labels_BT: Tensor
@@ -37,6 +38,7 @@ class Batch:
     row_indices: tuple[int, ...]
     member_labels: tuple[int, ...]
     num_tokens: int
+    is_spare: bool = False
 
     @property
     def num_labels(self) -> int:

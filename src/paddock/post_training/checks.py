@@ -33,9 +33,9 @@ def supervised(request: SupervisedFineTuneRequest, settings: Settings) -> list[F
     errors = list(_common(request, settings))
     algorithm = request.algorithm_config
     if isinstance(algorithm, LoraFinetuningConfig):
-        errors += _lora(algorithm, "/algorithm_config")
+        errors += _lora(algorithm, "/algorithm_config", settings)
     elif isinstance(algorithm, QATFinetuningConfig):
-        errors += _qat(algorithm)
+        errors += _qat(algorithm, settings)
     return errors
 
 
@@ -46,7 +46,7 @@ def preference(request: PreferenceOptimizeRequest, settings: Settings) -> list[F
     if algorithm.beta <= 0:
         errors.append(FieldError("/algorithm_config/beta", "must be greater than 0"))
     if algorithm.lora is not None:
-        errors += _lora(algorithm.lora, "/algorithm_config/lora")
+        errors += _lora(algorithm.lora, "/algorithm_config/lora", settings)
     return errors
 
 
@@ -64,7 +64,7 @@ def _common(request: SupervisedFineTuneRequest | PreferenceOptimizeRequest, sett
     if training.optimizer_config is not None:
         yield from _optimizer(training.optimizer_config)
     if training.efficiency_config is not None:
-        yield from _efficiency(training.efficiency_config)
+        yield from _efficiency(training.efficiency_config, settings)
     yield from _unknown(
         request.hyperparam_search_config, "/hyperparam_search_config", "hyperparameter search is not offered yet"
     )
@@ -88,6 +88,8 @@ def _training(training: TrainingConfig, settings: Settings) -> Iterator[FieldErr
         yield FieldError(f"{place}/dtype", f"must be one of {', '.join(DTYPES)}")
     elif DTYPES[training.dtype or "bf16"] == "float16" and not machine.may_have_gpu(settings):
         yield _refused(f"{place}/dtype", "fp16 is for a GPU, and this server trains on a CPU: use bf16")
+    elif DTYPES[training.dtype or "bf16"] == "float16" and settings.training_workers > 1:
+        yield _refused(f"{place}/dtype", f"fp16 is for one worker, and {_several(settings)}: use bf16")
 
 
 def _data(data: DataConfig) -> Iterator[FieldError]:
@@ -103,16 +105,18 @@ def _optimizer(optimizer: OptimizerConfig) -> Iterator[FieldError]:
     yield from _count(optimizer.num_warmup_steps, f"{place}/num_warmup_steps", least=0)
 
 
-def _efficiency(efficiency: EfficiencyConfig) -> Iterator[FieldError]:
+def _efficiency(efficiency: EfficiencyConfig, settings: Settings) -> Iterator[FieldError]:
     place = "/training_config/efficiency_config"
-    one_device = "weights are sharded over several devices, and a job here trains on one"
-    if efficiency.memory_efficient_fsdp_wrap:
-        yield _refused(f"{place}/memory_efficient_fsdp_wrap", one_device)
-    if efficiency.fsdp_cpu_offload:
-        yield _refused(f"{place}/fsdp_cpu_offload", one_device)
+    alone = "weights are split among several workers, and a job here trains in one: see the setting training_workers"
+    if efficiency.memory_efficient_fsdp_wrap and settings.training_workers == 1:
+        yield _refused(f"{place}/memory_efficient_fsdp_wrap", alone)
+    if efficiency.fsdp_cpu_offload and settings.training_workers == 1:
+        yield _refused(f"{place}/fsdp_cpu_offload", alone)
+    elif efficiency.fsdp_cpu_offload and not machine.may_have_gpu(settings):
+        yield _refused(f"{place}/fsdp_cpu_offload", "it spares a GPU's memory, and this server trains on a CPU")
 
 
-def _lora(lora: LoraFinetuningConfig, place: str) -> Iterator[FieldError]:
+def _lora(lora: LoraFinetuningConfig, place: str, settings: Settings) -> Iterator[FieldError]:
     yield from _count(lora.rank, f"{place}/rank")
     yield from _count(lora.alpha, f"{place}/alpha")
     if not 0 <= lora.dropout < 1:
@@ -121,13 +125,21 @@ def _lora(lora: LoraFinetuningConfig, place: str) -> Iterator[FieldError]:
         yield FieldError(f"{place}/lora_attn_modules", "is empty, and so nothing would be trained")
     if lora.quantize_base:
         yield from _packages(f"{place}/quantize_base", "bitsandbytes", "accelerate")
+        if settings.training_workers > 1:
+            yield _refused(f"{place}/quantize_base", f"weights of four bits cannot be split, and {_several(settings)}")
 
 
-def _qat(algorithm: QATFinetuningConfig) -> Iterator[FieldError]:
+def _qat(algorithm: QATFinetuningConfig, settings: Settings) -> Iterator[FieldError]:
     if algorithm.quantizer_name not in QUANTIZERS:
         yield FieldError("/algorithm_config/quantizer_name", f"must be one of {', '.join(QUANTIZERS)}")
     yield from _count(algorithm.group_size, "/algorithm_config/group_size", least=2)
     yield from _packages("/algorithm_config/type", "torchao", "accelerate")
+    if settings.training_workers > 1:
+        yield _refused("/algorithm_config/type", f"QAT is for one worker, and {_several(settings)}")
+
+
+def _several(settings: Settings) -> str:
+    return f"a job here trains in {settings.training_workers}"
 
 
 def _packages(pointer: str, *packages: str) -> Iterator[FieldError]:

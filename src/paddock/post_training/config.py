@@ -111,6 +111,8 @@ class Config:
     dtype: str
     activation_checkpointing: bool
     activation_offloading: bool
+    memory_efficient_fsdp_wrap: bool
+    fsdp_cpu_offload: bool
     optimizer: Optimizer
     lora: Lora | None
     qat: Qat | None
@@ -166,6 +168,8 @@ def _common(job_uuid: str, model_id: str, training: TrainingConfig) -> Config:
         dtype=DTYPES[training.dtype or "bf16"],
         activation_checkpointing=bool(efficiency and efficiency.enable_activation_checkpointing),
         activation_offloading=bool(efficiency and efficiency.enable_activation_offloading),
+        memory_efficient_fsdp_wrap=bool(efficiency and efficiency.memory_efficient_fsdp_wrap),
+        fsdp_cpu_offload=bool(efficiency and efficiency.fsdp_cpu_offload),
         optimizer=_optimizer(training, DEFAULT_FULL_LR),
         lora=None,
         qat=None,

@@ -12,7 +12,7 @@ import math
 import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +25,7 @@ from paddock.post_training.adapters import Trainee
 from paddock.post_training.attempt import Attempt
 from paddock.post_training.batches import Batch
 from paddock.post_training.resume import ResumePoints, State
+from paddock.post_training.team import Team
 from paddock.post_training.tokens import TokenizedRow
 
 log = logging.getLogger("paddock.training")
@@ -84,6 +85,7 @@ def train(
         len(training.lengths), config.batch_size, config.num_accumulated_batches, config.max_steps_per_epoch
     )
     total = steps_per_epoch * config.num_epochs
+    team = attempt.team
     log.info("%d epochs of %d steps each (max_steps_per_epoch, 1 by default).", config.num_epochs, steps_per_epoch)
     published = {checkpoint.epoch for checkpoint in attempt.checkpoints.of_job(attempt.job_id)}
     trainee.model.train()
@@ -91,11 +93,12 @@ def train(
         steps = epoch_steps(attempt, training, state.epoch)
         while state.step_in_epoch < steps_per_epoch:
             _step(attempt, trainee, optimizer, training, steps[state.step_in_epoch], state, total)
-            progress.report(state.step, total, "steps")
+            if team.is_first:
+                progress.report(state.step, total, "steps")
             points.save_if_due(state)
-            if progress.should_stop:
+            if team.told(progress.should_stop):
                 points.save(state)
-                progress.check_stop()
+                raise StopRequestedError
         if state.epoch + 1 not in published:
             train_loss = state.loss_sum / state.num_losses
             try:
@@ -109,9 +112,11 @@ def train(
         set_resources(attempt, trainee, state)
         if state.epoch < config.num_epochs:
             points.save(state)
-            progress.check_stop()
-    with progress.write() as connection:
-        attempt.checkpoints.drop_resume_point(connection, attempt.job_id)
+            if team.told(progress.should_stop):
+                raise StopRequestedError
+    if team.is_first:
+        with progress.write() as connection:
+            attempt.checkpoints.drop_resume_point(connection, attempt.job_id)
 
 
 def epoch_steps(attempt: Attempt, training: Split, epoch: int) -> list[list[list[int]]]:
@@ -138,23 +143,31 @@ def _step(
     total: int,
 ) -> None:
     """One optimiser step over its batches."""
-    started = time.monotonic()
-    step_batches = [training.collate(numbers) for numbers in examples]
-    num = sum(training.weigh(batch) for batch in step_batches)
+    started, team = time.monotonic(), attempt.team
+    step_batches = [_shared(team, training, numbers) for numbers in examples]
+    (num,) = team.totals(sum(training.weigh(batch) for batch in step_batches if not batch.is_spare))
     ahead = None
-    if training.look_ahead is not None and len(step_batches) > 1:
+    if training.look_ahead is not None and not (len(step_batches) == 1 and team.is_alone):
         ahead = training.look_ahead(step_batches)
     loss_sum = 0.0
     sums: dict[str, float] = {}
+    suspects = step_batches
     for batch in step_batches:
         measured = training.measure(batch, ahead)
-        batch_loss = measured.loss_sum.item()
+        share = 0.0 if batch.is_spare else 1.0
+        batch_loss = measured.loss_sum.item() * share
         if not math.isfinite(batch_loss):
-            _refuse_not_finite("loss", batch_loss, state.step + 1, [batch])
-        trainee.scaler.scale(measured.loss_sum / num).backward()
+            suspects = [batch]
+        # Gradients of several workers are averaged, not summed.
+        trainee.scaler.scale(measured.loss_sum * share / num * team.size).backward()
         loss_sum += batch_loss
         for name, value in measured.sums.items():
-            sums[name] = sums.get(name, 0.0) + value
+            sums[name] = sums.get(name, 0.0) + value * share
+    num_tokens = sum(batch.num_tokens for batch in step_batches if not batch.is_spare)
+    loss_sum, total_tokens, *totals = team.totals(loss_sum, num_tokens, *sums.values())
+    sums = dict(zip(sums, totals, strict=True))
+    if not math.isfinite(loss_sum):
+        _refuse_not_finite("loss", loss_sum, state.step + 1, suspects)
     lr = optimizers.learning_rate(state.step, total, attempt.config.optimizer)
     for group in optimizer.param_groups:
         group["lr"] = lr
@@ -169,22 +182,27 @@ def _step(
     trainee.scaler.update()
     optimizer.zero_grad(set_to_none=True)
     seconds = time.monotonic() - started
-    num_tokens = sum(batch.num_tokens for batch in step_batches)
     state.step += 1
     state.step_in_epoch += 1
     state.loss_sum += loss_sum
-    state.num_losses += num
-    state.num_tokens += num_tokens
+    state.num_losses += int(num)
+    state.num_tokens += int(total_tokens)
     state.seconds += seconds
     attempt.progress.note_metrics(
         state.step,
         loss=loss_sum / num,
         lr=lr,
         epoch=state.epoch + 1,
-        tokens_per_second=round(num_tokens / seconds, 1),
+        tokens_per_second=round(total_tokens / seconds, 1),
         **scaling,
         **{name: value / num for name, value in sums.items()},
     )
+
+
+def _shared(team: Team, split: Split, numbers: Sequence[int]) -> Batch:
+    """This worker's share of a batch, or a spare one."""
+    share = team.share(numbers)
+    return split.collate(share) if share else replace(split.collate(numbers[:1]), is_spare=True)
 
 
 def _refuse_not_finite(what: str, value: float, step: int, step_batches: Iterable[Batch]) -> None:
@@ -213,22 +231,28 @@ def _metrics(
 def validate(attempt: Attempt, trainee: Trainee, validation: Split) -> Validated:
     """The mean loss over the validation set, or over its first `max_validation_steps` batches, in its own order."""
     trainee.model.eval()
-    loss_sum, num, log_prob, num_tokens = 0.0, 0, 0.0, 0
+    loss_sum, num, log_prob, num_tokens = 0.0, 0.0, 0.0, 0.0
+
+    team = attempt.team
 
     def collated() -> Iterator[Batch]:
         for numbers in validation_batches(attempt, validation):
-            attempt.progress.check_stop()
-            yield validation.collate(numbers)
+            if team.told(attempt.progress.should_stop):
+                raise StopRequestedError
+            yield _shared(team, validation, numbers)
 
     ahead = None if validation.look_ahead is None else validation.look_ahead(collated())
     for batch in collated():
         with torch.no_grad():
             measured = validation.measure(batch, ahead)
+        if batch.is_spare:
+            continue
         loss_sum += measured.loss_sum.item()
         num += measured.num
         log_prob += measured.answer_log_prob
         num_tokens += measured.num_answer_tokens
     trainee.model.train()
+    loss_sum, num, log_prob, num_tokens = team.totals(loss_sum, num, log_prob, num_tokens)
     nats = -log_prob / num_tokens
     return Validated(loss_sum / num, math.exp(nats) if nats < _MAX_EXPONENT else math.inf)
 
@@ -241,10 +265,13 @@ def validation_batches(attempt: Attempt, validation: Split) -> list[list[int]]:
 
 def set_resources(attempt: Attempt, trainee: Trainee, state: State) -> None:
     """Store what the job runs on and how fast it is."""
+    if not attempt.team.is_first:
+        return
     device = attempt.device
     is_cuda = device.type == "cuda"
     attempt.progress.set_resources(
         device=torch.cuda.get_device_name(device) if is_cuda else device.type,
+        num_workers=attempt.team.size,
         num_threads=torch.get_num_threads(),
         dtype=attempt.config.dtype,
         num_parameters=trainee.num_parameters,
@@ -257,6 +284,7 @@ def set_resources(attempt: Attempt, trainee: Trainee, state: State) -> None:
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         peak_device_memory_bytes=torch.cuda.max_memory_allocated(device) if is_cuda else None,
         offloaded_bytes=None if trainee.offload is None else trainee.offload.peak_bytes,
+        gathered_weight_bytes=None if trainee.shards is None else trainee.shards.peak_whole_bytes,
         exact_resume=state.is_exact,
     )
 

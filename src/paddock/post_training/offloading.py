@@ -71,7 +71,9 @@ class Offload:
         if not self._away:
             self._place.clear()
             self._num_bytes = 0
-        self._weights = {p.untyped_storage().data_ptr() for p in self._model.parameters()}
+        # Weights that are split among workers are put together elsewhere each time.
+        here = (p for p in self._model.parameters() if type(p) is Parameter)
+        self._weights = {p.untyped_storage().data_ptr() for p in here}
         with saved_tensors_hooks(self._pack, self._unpack):
             yield
 
@@ -119,6 +121,11 @@ class _HostMemory:
     def clear(self) -> None: ...
 
 
+def _memory(flat: Tensor) -> memoryview:
+    """A tensor's bytes. Not by way of numpy, from which on torch would not let the memory be resized, as sharding does."""
+    return memoryview((ctypes.c_ubyte * flat.nbytes).from_address(flat.data_ptr())).cast("B")
+
+
 def _give_freed_memory_back() -> None:
     """Have the C library ask the system for each larger block by itself, and return it when it is freed: from its heap,
     which it would grow after the first steps, next to nothing comes back."""
@@ -137,7 +144,7 @@ class _File:
 
     def put(self, flat: Tensor) -> int:
         start = self._end
-        content = memoryview(flat.view(torch.uint8).numpy())
+        content = _memory(flat)
         while content:
             written = os.pwrite(self._file.fileno(), content, self._end)
             self._end += written
@@ -145,7 +152,7 @@ class _File:
         return start
 
     def get(self, kept: int, into: Tensor) -> None:
-        content = memoryview(into.view(torch.uint8).numpy())
+        content = _memory(into)
         while content:
             read = os.preadv(self._file.fileno(), [content], kept)
             assert read

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from paddock.post_training.config import Optimizer
+from paddock.post_training.sharding import whole
 
 OPTIMIZERS: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 """The contract's `optimizer_type`, with torch's defaults: betas 0.9 and 0.999, no momentum in SGD. Weight decay is
@@ -49,4 +50,4 @@ def learning_rate(step: int, total: int, config: Optimizer) -> float:
 
 def clip(parameters: list[Parameter], max_norm: float | None) -> Tensor:
     """Scale all gradients together down to `max_norm` if they are over it. Returns their norm before."""
-    return torch.nn.utils.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm)
+    return whole(torch.nn.utils.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm))

@@ -20,6 +20,7 @@ from paddock.post_training.adapters import Trainee
 from paddock.post_training.batches import Batch
 from paddock.post_training.schemas import SupervisedFineTuneRequest
 from paddock.post_training.source import Source
+from paddock.post_training.team import Team
 from paddock.post_training.tokens import IGNORED, TokenizedRow
 from paddock.wiring import Resources
 from tiny_models import make_llama
@@ -29,6 +30,7 @@ ROWS = [
     TokenizedRow(index, array("i", ids), array("i", [IGNORED] * 3 + ids[3:]), is_truncated=False)
     for index, ids in enumerate(([7, 8, 9, 10, 11], [20, 21, 22, 23, 24, 25, 26], [30, 31, 32, 33]))
 ]
+ALONE = Team(0, 1, torch.device("cpu"))
 
 
 def _load(
@@ -37,7 +39,7 @@ def _load(
     request = sft_request("job", training("d", **training_config), algorithm_config=algorithm)
     asked = config.of_supervised(SupervisedFineTuneRequest.model_validate(request))
     torch.manual_seed(0)
-    return adapters.load(Source("tiny", str(folder), adapter), folder, asked, torch.device("cpu"), scratch=folder)
+    return adapters.load(Source("tiny", str(folder), adapter), folder, asked, ALONE, scratch=folder)
 
 
 def _batch(*packs: tuple[int, ...]) -> Batch:

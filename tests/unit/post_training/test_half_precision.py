@@ -15,6 +15,7 @@ from paddock.jobs.progress import Progress, StopRequestedError
 from paddock.post_training import checkpoints, job, machine, optimizers, source
 from paddock.post_training.attempt import Attempt
 from paddock.post_training.recipes import sft
+from paddock.post_training.team import Team
 from paddock.settings import Settings
 from paddock.wiring import Resources
 from training_office import LORA, add_dataset, chats, run, sft_request, submit, training
@@ -47,7 +48,7 @@ def _attempt(resources: Resources, request: dict[str, Any], *, stop_at: int | No
         Path(start.base),
         resources.datasets,
         resources.checkpoints,
-        torch.device("cpu"),
+        Team(0, 1, torch.device("cpu")),
     )
     checkpoints.remove_unpublished(attempt)
     try:

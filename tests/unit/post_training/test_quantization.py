@@ -27,6 +27,7 @@ from paddock.post_training.adapters import Trainee
 from paddock.post_training.config import QUANTIZERS, Qat
 from paddock.post_training.schemas import SupervisedFineTuneRequest
 from paddock.post_training.source import Source
+from paddock.post_training.team import Team
 from paddock.settings import Settings
 from paddock.wiring import Resources
 from tiny_models import make_llama, save_byte_tokenizer
@@ -35,6 +36,7 @@ from training_office import LORA, add_dataset, chats, dpo_request, pairs, run, s
 IDS = torch.tensor([[7, 8, 9, 10, 11, 12]])
 CPU = torch.device("cpu")
 QLORA = LORA | {"quantize_base": True}
+ALONE = Team(0, 1, torch.device("cpu"))
 
 
 def _qat(quantizer_name: str = "int8_dynamic_int4", group_size: int = 16) -> dict[str, Any]:
@@ -45,7 +47,7 @@ def _load(folder: Path, algorithm: dict[str, Any], **training_config: Any) -> Tr
     request = sft_request("job", training("d", **training_config), algorithm_config=algorithm)
     asked = config.of_supervised(SupervisedFineTuneRequest.model_validate(request))
     torch.manual_seed(0)
-    return adapters.load(Source("tiny", str(folder), None), folder, asked, CPU, scratch=folder)
+    return adapters.load(Source("tiny", str(folder), None), folder, asked, ALONE, scratch=folder)
 
 
 def _folder(resources: Resources, job_id: str) -> Path:

@@ -52,7 +52,7 @@ def optimize_preferences(attempt: Attempt) -> None:
         )
 
     torch.manual_seed(config.seed)
-    trainee = adapters.load(attempt.source, attempt.folder, config, attempt.device, scratch=attempt.scratch)
+    trainee = adapters.load(attempt.source, attempt.folder, config, attempt.team, scratch=attempt.scratch)
     optimizer = optimizers.make(trainee.trained.values(), config.optimizer)
 
     if config.packed:
@@ -133,8 +133,15 @@ def _split(
     def divergence(step_batches: Iterable[Batch]) -> Tensor:
         # The same dropout as when the batches are learnt from, so that the estimate is of the very policy that is.
         devices = [trainee.device] if trainee.device.type == "cuda" else []
+        sums_2, num_pairs = torch.zeros(2, dtype=torch.float64, device=trainee.device), 0
         with torch.random.fork_rng(devices=devices), torch.no_grad():
-            return losses.kl_estimate(torch.cat([log_ratios(batch)[0] for batch in step_batches]))
+            for batch in step_batches:
+                log_ratios_P2, _ = log_ratios(batch)
+                if not batch.is_spare:
+                    sums_2 += log_ratios_P2.double().sum(dim=0)
+                    num_pairs += len(log_ratios_P2)
+        chosen, rejected, num = attempt.team.totals(*sums_2.tolist(), num_pairs)
+        return losses.kl_estimate(torch.tensor([[chosen / num, rejected / num]], device=trainee.device))
 
     def measure(batch: Batch, kl_2: Tensor | None) -> Measured:
         log_ratios_P2, log_probs_P2 = log_ratios(batch)
@@ -200,14 +207,24 @@ def _measure_reference(
     """Fill in the log-probabilities under the policy as it stands, of all pairs in the batches `to_measure`.
 
     The batches are those of training, so that the first step finds its own numbers again, to the last bit."""
+    team = attempt.team
+    met: set[int] = set()
+    mine_P2 = torch.zeros_like(reference_P2)
     trainee.model.eval()
     for numbers in to_measure:
         attempt.progress.check_stop()
-        batch = split.collate(numbers)
-        pairs = _pairs(batch)
-        if not reference_P2[pairs].isnan().any():
+        new = set(_pairs(split.collate(numbers))) - met
+        if not new:
             continue
+        met |= new
+        share = team.share(numbers)
+        batch = split.collate(share or numbers[:1])
         with torch.no_grad():
-            log_probs_P2 = _pair_log_probs(trainee, batch)
-        reference_P2[pairs] = torch.where(reference_P2[pairs].isnan(), log_probs_P2.cpu(), reference_P2[pairs])
+            log_probs_P2 = _pair_log_probs(trainee, batch).cpu()
+        if share:
+            pairs = _pairs(batch)
+            is_new_P = torch.tensor([pair in new for pair in pairs])
+            mine_P2[pairs] = torch.where(is_new_P[:, None], log_probs_P2, mine_P2[pairs])
     trainee.model.train()
+    measured = sorted(met)
+    reference_P2[measured] = team.table(mine_P2)[measured]

@@ -39,7 +39,7 @@ def fine_tune(attempt: Attempt) -> None:
     log.info("%d rows in %d sequences of at most %d tokens.", len(train_rows), len(packs), limit)
 
     torch.manual_seed(config.seed)
-    trainee = adapters.load(attempt.source, attempt.folder, config, attempt.device, scratch=attempt.scratch)
+    trainee = adapters.load(attempt.source, attempt.folder, config, attempt.team, scratch=attempt.scratch)
     optimizer = optimizers.make(trainee.trained.values(), config.optimizer)
     if config.packed:
         adapters.check_packing(trainee, train_rows, packs, tokenizer.pad_token_id or 0)
