@@ -16,7 +16,10 @@ from torch import Tensor
 
 from contract.field_cases.lab import Lab
 from contract.field_cases.registry import field
-from training_office import LORA, chats, dpo_request, pairs, sft_request, training
+from paddock import wiring
+from paddock.errors import InvalidRequestError
+from paddock.jobs.store import Job
+from training_office import LORA, chats, dpo_request, pairs, run, sft_request, training
 
 SFT, DPO = "supervised_fine_tune", "preference_optimize"
 JOBS = "/v1alpha/post-training"
@@ -462,6 +465,47 @@ def enable_activation_offloading(lab: Lab, operation: str) -> None:
     assert went.resources["offloaded_bytes"] > 20_000
     weights = [{name: tensor.tolist() for name, tensor in t.tensors().items()} for t in (stayed, went)]
     assert weights[0] == weights[1]
+
+
+def _by_two(lab: Lab, operation: str, **efficiency: bool) -> Job:
+    """Do the job with two workers, as a server does whose setting says so."""
+    two = wiring.build(lab.resources.settings.model_copy(update={"training_workers": 2}))
+    try:
+        request = _request(lab, operation, {"training_config.efficiency_config": efficiency})
+        return run(two, request | {"job_uuid": lab.new_id("by-two")})
+    finally:
+        two.database.close()
+
+
+@field("supervised_fine_tune training_config.efficiency_config.memory_efficient_fsdp_wrap boolean", operation=SFT)
+@field("preference_optimize training_config.efficiency_config.memory_efficient_fsdp_wrap boolean", operation=DPO)
+def memory_efficient_fsdp_wrap(lab: Lab, operation: str) -> None:
+    """Two workers have half of the weights each. Embeddings and output layer are whole there from their use in the forward
+    pass to the backward pass, or are not."""
+    alone = train(lab, operation)
+    for value, whole_bytes in ((False, 2 * 261 * 32 * 4 + 32 * 4), (True, 0)):
+        job = _by_two(lab, operation, memory_efficient_fsdp_wrap=value)
+        told = job.resources
+        assert told is not None
+        assert told["num_workers"] == 2
+        assert told["weight_bytes"] == pytest.approx(alone.resources["weight_bytes"] / 2, rel=0.02)
+        assert told["gathered_weight_bytes"] == whole_bytes
+        losses = [point["loss"] for point in lab.resources.jobs.metrics(job.job_id)]
+        assert losses == pytest.approx(alone.points("loss"), rel=1e-4)
+    pointer, message = _refusal(lab, operation, efficiency_config={"memory_efficient_fsdp_wrap": True})
+    assert pointer == "/training_config/efficiency_config/memory_efficient_fsdp_wrap"
+    assert "a job here trains in one" in message
+
+
+@field("supervised_fine_tune training_config.efficiency_config.fsdp_cpu_offload boolean", operation=SFT)
+@field("preference_optimize training_config.efficiency_config.fsdp_cpu_offload boolean", operation=DPO)
+def fsdp_cpu_offload(lab: Lab, operation: str) -> None:
+    """Spares the memory of GPUs, of which there are none here: refused by name, with one worker and with two."""
+    pointer, message = _refusal(lab, operation, efficiency_config={"fsdp_cpu_offload": True})
+    assert pointer == "/training_config/efficiency_config/fsdp_cpu_offload"
+    assert "a job here trains in one" in message
+    with pytest.raises(InvalidRequestError, match="spares a GPU's memory, and this server trains on a CPU"):
+        _by_two(lab, operation, fsdp_cpu_offload=True)
 
 
 @field("supervised_fine_tune training_config.dtype string", operation=SFT)

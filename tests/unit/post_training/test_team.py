@@ -20,6 +20,9 @@ from paddock.wiring import Resources
 from tiny_models import make_llama
 from training_office import LORA, add_dataset, chats, dpo_request, pairs, run, sft_request, submit, training
 
+# Each job starts a process, which loads torch anew.
+pytestmark = pytest.mark.timeout(900)
+
 
 @pytest.fixture
 def two(resources: Resources) -> Iterator[Resources]:
