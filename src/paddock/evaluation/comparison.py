@@ -61,7 +61,7 @@ def _check(jobs: Sequence[Job]) -> None:
     for job in jobs:
         if not job.status.is_final:
             raise ConflictError(f"The job {job.job_id} is {job.status.value}: it can be compared once it has ended.")
-        (one,), (other,) = first.reads, job.reads
+        one, other = (each.reads_dataset(each.request["dataset_id"]) for each in (first, job))
         if (one.dataset_id, one.generation) != (other.dataset_id, other.generation):
             raise InvalidRequestError(
                 f"The jobs {first.job_id} and {job.job_id} evaluated rows of different datasets, {one.dataset_id!r} and "
