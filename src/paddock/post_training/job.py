@@ -177,7 +177,7 @@ def run(
     device = _device(settings)
     if asked.dtype == "float16" and device.type == "cpu":
         raise InvalidRequestError("fp16 is for a GPU, and torch finds none here.", pointer="/training_config/dtype")
-    log_file = checkpoints.job_folder(job.job_id) / "workers.log"
+    log_file = checkpoints.log_file(job.job_id, job.attempt)
     with team.gathered(settings, job, device, log_file) as the_team:
         _train(progress, asked, the_team, datasets, checkpoints, inference)
 

@@ -66,6 +66,10 @@ class CheckpointStore:
         """The folder of a job's own files, of which nobody else knows."""
         return self._data_dir.job_folder(job_id)
 
+    def log_file(self, job_id: str, attempt: int) -> Path:
+        """Where a job's processes write what they have to say."""
+        return self._data_dir.log_file(job_id, attempt)
+
     def resume_root(self, job_id: str) -> Path:
         """The folder below which a job's resume points lie."""
         return self.job_folder(job_id) / "resume"

@@ -82,7 +82,8 @@ def test_the_same_rows_give_the_same_gradients_however_they_stand(tiny_llama: Pa
     for variant, gradients in variants.items():
         assert gradients.keys() == expected.keys()
         for name, gradient in gradients.items():
-            torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6, msg=f"{variant}: {name}")
+            difference = (gradient - expected[name]).norm() / expected[name].norm()
+            assert difference < 1e-5, f"{variant}: {name} is off by {difference}"
     # Recomputing is real: layers run again in the backward pass.
     calls: list[None] = []
     recomputing.model.model.layers[0].input_layernorm.register_forward_hook(lambda *_: calls.append(None))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -125,6 +129,39 @@ def test_two_that_were_stopped_end_with_the_same_bits(resources: Resources, two:
     assert finished.resources["offloaded_bytes"] > 0
     hashes = [[c.sha256 for c in resources.checkpoints.of_job(name)] for name in ("one", "two")]
     assert hashes[0] == hashes[1]
+
+
+_CHILD = """
+import json, pathlib, sys
+sys.path.insert(0, sys.argv[1])
+from training_office import run
+from paddock import wiring
+from paddock.settings import Settings
+
+def tell(progress):
+    progress.report = lambda done, total, unit: print(done, flush=True)
+
+run(wiring.build(Settings.model_validate_json(sys.argv[2])), json.loads(sys.argv[3]), on_start=tell)
+"""
+
+
+def test_the_others_end_with_the_first(two: Resources) -> None:
+    """However it ends."""
+    add_dataset(two, "chats", chats(40))
+    request = sft_request("job", training("chats", n_epochs=100))
+    arguments = [str(Path(__file__).parents[2]), two.settings.model_dump_json(), json.dumps(request)]
+    first = subprocess.Popen(
+        [sys.executable, "-c", _CHILD, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert first.stdout is not None
+    assert first.stdout.readline() == "1\n"
+    others = psutil.Process(first.pid).children()
+    assert ["train-worker" in other.cmdline() for other in others] == [True]
+    first.kill()
+    first.stdout.close()
+    first.wait()
+    _, alive = psutil.wait_procs(others, timeout=30)
+    assert alive == []
 
 
 def test_a_worker_that_does_not_come_fails_the_job(two: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
