@@ -119,8 +119,7 @@ def load(source: Source, folder: Path, config: Config, team: Team, *, scratch: P
     found to be the same), or, where no LoRA is asked for, folded into the weights for supervised fine-tuning and trained
     on in preference optimisation."""
     compute, device = getattr(torch, config.dtype), team.device
-    goes_on = source.adapter is not None and (config.lora is not None or config.preference is not None)
-    is_adapter = config.lora is not None or goes_on
+    is_adapter = config.lora is not None or (source.adapter is not None and config.preference is not None)
     quantized = {}
     if config.quantizes_base:
         # Imported where it is asked for: an optional package.
@@ -130,13 +129,8 @@ def load(source: Source, folder: Path, config: Config, team: Team, *, scratch: P
     model = _load_base(folder, source.model_id, compute if is_adapter else torch.float32, **quantized)
     if quantized:
         quantized_base.keep_as_loaded(model)
-    if goes_on:
-        # Dropout is no part of an adapter's weights: it is the request's, and none where nobody asked for it.
-        peft_config = LoraConfig.from_pretrained(source.adapter)
-        peft_config.lora_dropout = 0.0 if config.lora is None else config.lora.dropout
-        model = PeftModel.from_pretrained(model, source.adapter, config=peft_config, is_trainable=True)
-    elif config.lora is not None:
-        model = get_peft_model(model, _lora_config(model, config.lora, source))
+    if is_adapter:
+        model = _with_adapter(model, source, config)
     elif source.adapter is not None:
         model = PeftModel.from_pretrained(model, source.adapter).merge_and_unload()
         for parameter in model.parameters():
@@ -212,6 +206,17 @@ def _load_base(folder: Path, model_id: str, dtype: torch.dtype, **quantized: Any
         missing = ", ".join(sorted(report["missing_keys"])[:5])
         raise InvalidRequestError(f"The model {model_id} cannot be loaded: its files lack the weights {missing}.")
     return model
+
+
+def _with_adapter(model: Any, source: Source, config: Config) -> Any:
+    """The adapter that the job starts from, or a new one, on its base."""
+    if source.adapter is None:
+        assert config.lora is not None
+        return get_peft_model(model, _lora_config(model, config.lora, source))
+    # Dropout is no part of an adapter's weights: it is the request's, and none where nobody asked for it.
+    peft_config = LoraConfig.from_pretrained(source.adapter)
+    peft_config.lora_dropout = 0.0 if config.lora is None else config.lora.dropout
+    return PeftModel.from_pretrained(model, source.adapter, config=peft_config, is_trainable=True)
 
 
 def _lora_config(model: Any, lora: Lora, source: Source) -> LoraConfig:

@@ -143,60 +143,62 @@ def _step(
     total: int,
 ) -> None:
     """One optimiser step over its batches."""
-    started, team = time.monotonic(), attempt.team
-    step_batches = [_shared(team, training, numbers) for numbers in examples]
-    (num,) = team.totals(sum(training.weigh(batch) for batch in step_batches if not batch.is_spare))
-    ahead = None
-    if training.look_ahead is not None and not (len(step_batches) == 1 and team.is_alone):
-        ahead = training.look_ahead(step_batches)
-    loss_sum = 0.0
-    sums: dict[str, float] = {}
-    suspects = step_batches
-    for batch in step_batches:
-        measured = training.measure(batch, ahead)
-        share = 0.0 if batch.is_spare else 1.0
-        batch_loss = measured.loss_sum.item() * share
-        if not math.isfinite(batch_loss):
-            suspects = [batch]
-        # Gradients of several workers are averaged, not summed.
-        trainee.scaler.scale(measured.loss_sum * share / num * team.size).backward()
-        loss_sum += batch_loss
-        for name, value in measured.sums.items():
-            sums[name] = sums.get(name, 0.0) + value * share
-    num_tokens = sum(batch.num_tokens for batch in step_batches if not batch.is_spare)
-    loss_sum, total_tokens, *totals = team.totals(loss_sum, num_tokens, *sums.values())
-    sums = dict(zip(sums, totals, strict=True))
-    if not math.isfinite(loss_sum):
-        _refuse_not_finite("loss", loss_sum, state.step + 1, suspects)
+    started = time.monotonic()
+    step_batches = [_shared(attempt.team, training, numbers) for numbers in examples]
+    sums = _backward(attempt.team, trainee, training, step_batches, state.step + 1)
     lr = optimizers.learning_rate(state.step, total, attempt.config.optimizer)
     for group in optimizer.param_groups:
         group["lr"] = lr
-    scaling = {"loss_scale": trainee.scaler.get_scale()} if trainee.scaler.is_enabled() else {}
+    figures = {"loss_scale": trainee.scaler.get_scale()} if trainee.scaler.is_enabled() else {}
     trainee.scaler.unscale_(optimizer)
     grad_norm = optimizers.clip(list(trainee.trained.values()), attempt.config.optimizer.max_grad_norm).item()
     if math.isfinite(grad_norm):
-        scaling["grad_norm"] = grad_norm
-    elif scaling.get("loss_scale", 0.0) <= _MIN_LOSS_SCALE:
+        figures["grad_norm"] = grad_norm
+    elif figures.get("loss_scale", 0.0) <= _MIN_LOSS_SCALE:
         _refuse_not_finite("gradient", grad_norm, state.step + 1, step_batches)
     trainee.scaler.step(optimizer)
     trainee.scaler.update()
     optimizer.zero_grad(set_to_none=True)
     seconds = time.monotonic() - started
+    num, num_tokens = sums.pop("num"), sums.pop("num_tokens")
     state.step += 1
     state.step_in_epoch += 1
-    state.loss_sum += loss_sum
+    state.loss_sum += sums["loss"]
     state.num_losses += int(num)
-    state.num_tokens += int(total_tokens)
+    state.num_tokens += int(num_tokens)
     state.seconds += seconds
-    attempt.progress.note_metrics(
-        state.step,
-        loss=loss_sum / num,
-        lr=lr,
-        epoch=state.epoch + 1,
-        tokens_per_second=round(total_tokens / seconds, 1),
-        **scaling,
-        **{name: value / num for name, value in sums.items()},
-    )
+    figures |= {name: value / num for name, value in sums.items()}
+    _note(attempt, state, lr=lr, epoch=state.epoch + 1, tokens_per_second=round(num_tokens / seconds, 1), **figures)
+
+
+def _backward(team: Team, trainee: Trainee, training: Split, step_batches: list[Batch], step: int) -> dict[str, float]:
+    """The gradients of a step. Returns sums over all of its batches: `loss`, what a recipe sums beside it, the number `num`
+    of tokens or pairs that these are sums over, and `num_tokens`."""
+    (num,) = team.totals(sum(training.weigh(batch) for batch in step_batches if not batch.is_spare))
+    ahead = None
+    if training.look_ahead is not None and not (len(step_batches) == 1 and team.is_alone):
+        ahead = training.look_ahead(step_batches)
+    sums: dict[str, float] = {"loss": 0.0, "num_tokens": 0.0}
+    suspects = step_batches
+    for batch in step_batches:
+        measured = training.measure(batch, ahead)
+        share = 0.0 if batch.is_spare else 1.0
+        # Gradients of several workers are averaged, not summed.
+        trainee.scaler.scale(measured.loss_sum * share / num * team.size).backward()
+        found = {"loss": measured.loss_sum.item(), "num_tokens": float(batch.num_tokens)} | measured.sums
+        for name, value in found.items():
+            sums[name] = sums.get(name, 0.0) + value * share
+        if not math.isfinite(found["loss"]):
+            suspects = [batch]
+    sums = dict(zip(sums, team.totals(*sums.values()), strict=True))
+    if not math.isfinite(sums["loss"]):
+        _refuse_not_finite("loss", sums["loss"], step, suspects)
+    return sums | {"num": num}
+
+
+def _note(attempt: Attempt, state: State, **figures: float) -> None:
+    if attempt.team.is_first:
+        attempt.progress.note_metrics(state.step, **figures)
 
 
 def _shared(team: Team, split: Split, numbers: Sequence[int]) -> Batch:
@@ -220,9 +222,7 @@ def _metrics(
     validated = validate(attempt, trainee, validation)
     if not math.isfinite(validated.loss):
         raise PaddockError(f"The validation loss of epoch {state.epoch + 1} is not finite ({validated.loss}).")
-    attempt.progress.note_metrics(
-        state.step, validation_loss=validated.loss, perplexity=validated.perplexity, train_loss=train_loss
-    )
+    _note(attempt, state, validation_loss=validated.loss, perplexity=validated.perplexity, train_loss=train_loss)
     if not math.isfinite(validated.perplexity):
         return None
     return {"train_loss": train_loss, "validation_loss": validated.loss, "perplexity": validated.perplexity}
