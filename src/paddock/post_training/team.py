@@ -30,7 +30,6 @@ log = logging.getLogger("paddock.training")
 
 _TIMEOUT = timedelta(hours=1)
 _START_SECONDS = 300.0
-_END_SECONDS = 30.0
 _POLL_SECONDS = 0.05
 
 
@@ -104,10 +103,8 @@ def gathered(settings: Settings, job: Job, device: torch.device, log_file: Path)
         try:
             with joined(0, settings, device, meeting, others) as team:
                 yield team
-            deadline = time.monotonic() + _END_SECONDS
-            while any(other.poll() is None for other in others) and time.monotonic() < deadline:
-                time.sleep(_POLL_SECONDS)
         finally:
+            # Whatever is written, this process has written it.
             for other in others:
                 other.kill()
                 other.wait()
