@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from paddock import wire
@@ -91,8 +91,9 @@ def weight(row: Row) -> float | None:
     return float(value)
 
 
-def system_message(message: SystemMessage, pointer: str) -> Message:
-    """The candidate's system message as a turn. Raises `InvalidRequestError` for an image that is none."""
+def system_message(message: SystemMessage, pointer: str, check_image: Callable[[str], None]) -> Message:
+    """The candidate's system message as a turn. Raises `InvalidRequestError` for an image that is none, or that
+    `check_image`, given its URL, refuses in the same way."""
     content = message.content
     if isinstance(content, str):
         return {"role": "system", "content": content}
@@ -100,17 +101,19 @@ def system_message(message: SystemMessage, pointer: str) -> Message:
     parts = []
     for index, item in enumerate(items):
         place = f"{pointer}/content/{index}" if isinstance(content, list) else f"{pointer}/content"
-        parts.append(_system_part(item, place))
+        parts.append(_system_part(item, place, check_image))
     return {"role": "system", "content": parts}
 
 
-def _system_part(item: TextContentItem | ImageContentItem, pointer: str) -> Message:
+def _system_part(item: TextContentItem | ImageContentItem, pointer: str, check_image: Callable[[str], None]) -> Message:
     if isinstance(item, TextContentItem):
         return {"type": "text", "text": item.text}
     try:
-        return _image(item.image.model_dump())
-    except UnreadableRowError as error:
+        part = _image(item.image.model_dump())
+        check_image(part["image_url"]["url"])
+    except (UnreadableRowError, InvalidRequestError) as error:
         raise InvalidRequestError(str(error), pointer=f"{pointer}/image") from None
+    return part
 
 
 def _first(row: Row, columns: Sequence[str]) -> tuple[str, Any] | None:

@@ -132,6 +132,9 @@ class RemoteEngine:
             raise BackendError(f"{self._name} gave a score that is not a finite number.")
         return [scores[index] for index in range(len(items))]
 
+    def check_image(self, model: Model, url: str) -> None:
+        """See `Engine`. What its models see is the server's to say."""
+
     async def close(self) -> None:
         """See `Engine`."""
         await self._session.close()
@@ -184,12 +187,13 @@ class RemoteEngine:
 
 
 def _sampling_fields(sampling: Sampling) -> dict[str, Any]:
-    """What is asked for, and nothing else: `top_k` and `repetition_penalty` are no fields of OpenAI's own API."""
+    """What is asked for, and nothing else: `top_k` and `repetition_penalty` are no fields of OpenAI's own API, though vLLM
+    and its like know them. Where they restrict nothing, a server that lacks them need not see them."""
     fields: dict[str, Any] = {"temperature": sampling.temperature}
     optional = {
         "max_tokens": sampling.max_tokens,
         "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
+        "top_k": sampling.top_k or None,
         "repetition_penalty": sampling.repetition_penalty if sampling.repetition_penalty != 1.0 else None,
         "stop": list(sampling.stop) or None,
         "seed": sampling.seed,

@@ -181,11 +181,11 @@ def test_weights_that_are_none(weight: Any) -> None:
 )
 def test_system_messages(content: Any, turn: Any) -> None:
     message = SystemMessage.model_validate({"content": content})
-    assert prompts.system_message(message, "/s") == {"role": "system", "content": turn}
+    assert prompts.system_message(message, "/s", lambda _url: None) == {"role": "system", "content": turn}
 
 
 def test_an_image_of_the_system_message_that_is_none_is_refused_with_its_place() -> None:
     message = SystemMessage.model_validate({"content": [{"type": "text", "text": "x"}, {"type": "image", "image": {}}]})
     with pytest.raises(InvalidRequestError) as caught:
-        prompts.system_message(message, "/s")
+        prompts.system_message(message, "/s", lambda _url: None)
     assert caught.value.errors[0].pointer == "/s/content/1/image"
