@@ -81,8 +81,8 @@ class LocalEngine:
             raise InvalidRequestError(f"The model {model.model_id} reads text only.")
         if not url.startswith("data:"):
             raise InvalidRequestError(
-                "A local model is shown images as base64 data (`data:image/png;base64,…`) only: this server does not "
-                "fetch them, whatever `dataset_hosts` allows."
+                "A local model is shown images as base64 data (`data:image/png;base64,…`): there is no host that this "
+                "server may fetch them from (`dataset_hosts`)."
             )
 
     async def close(self) -> None:
