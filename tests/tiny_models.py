@@ -97,9 +97,11 @@ def make_llava(folder: Path, *, seed: int = 0) -> Path:
         num_attention_heads=2,
         image_size=16,
         patch_size=8,
-        initializer_factor=20.0,  # of the usual size, random weights would see little in an image
+        initializer_factor=20.0,
     )
+    # Of the usual size, random weights would see little in an image, and say the same of all.
     text = LlamaConfig(
+        initializer_range=0.3,
         vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=64,

@@ -24,13 +24,14 @@ from paddock.runners import RUNNERS
 from paddock.server.app import create_app
 from paddock.settings import Settings
 from paddock.wiring import Resources
+from tiny_models import make_llava
 
 
 class Lab:
     """One server for many cases. Datasets, benchmarks and jobs of a case bear ids of their own (`new_id`).
 
-    `pupil`, `other-pupil`, `judge` and the `ranker`s are models of the other side, `tiny` is one of ours, in a real
-    engine process."""
+    `pupil`, `other-pupil`, `judge` and the `ranker`s are models of the other side; `tiny`, and `seer`, which reads images
+    too, are ours, in a real engine process."""
 
     def __init__(self, folder: Path, tiny_llama: Path) -> None:
         self.folder = folder
@@ -75,6 +76,7 @@ class Lab:
             {"model_id": "ranker", "provider_id": "lab", "model_type": "rerank"},
             {"model_id": "other-ranker", "provider_id": "lab", "model_type": "rerank"},
             {"model_id": "tiny", "provider_id": "local", "provider_model_id": str(self.tiny_llama)},
+            {"model_id": "seer", "provider_id": "local", "provider_model_id": str(make_llava(self.folder / "seer"))},
         ]
         settings = Settings.model_validate({"data_dir": self.folder / "data", "providers": [lab]})
         resources = wiring.build(settings)

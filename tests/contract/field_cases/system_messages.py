@@ -7,6 +7,7 @@ from typing import Any
 
 from contract.field_cases.evaluations import ROWS, config, config_field, evaluate, refusal, request
 from contract.field_cases.lab import Lab
+from tiny_models import png_url
 
 MESSAGE = "eval_candidate.system_message"
 ITEM = f"{MESSAGE}.content<ImageContentItem-Input | TextContentItem>"
@@ -34,9 +35,9 @@ def _sent(lab: Lab, operation: str, content: Any) -> Any:
     return system["content"]
 
 
-def _said(lab: Lab, operation: str, content: Any) -> str:
-    """What the model on this machine says under such a system message."""
-    asked = config("tiny", sampling={"max_tokens": 12}, system={"role": "system", "content": content})
+def _said(lab: Lab, operation: str, content: Any, model: str = "tiny") -> str:
+    """What a model on this machine says under such a system message."""
+    asked = config(model, sampling={"max_tokens": 12}, system={"role": "system", "content": content})
     return evaluate(lab, operation, asked, rows=ROWS[:1]).texts[0]
 
 
@@ -93,6 +94,14 @@ def _image_uri(lab: Lab, operation: str, where: str) -> None:
     for uri in (URI, "https://images.example.org/two.png"):
         part = _sent_item(lab, operation, where, _image(url={"uri": uri}))
         assert part == {"type": "image_url", "image_url": {"url": uri}}
+    said = {
+        pattern: _said(lab, operation, _in(where, _image(url={"uri": png_url(pattern)})), "seer")
+        for pattern in ("red", "stripes")
+    }
+    assert len(set(said.values())) == 2
+    pointer, message = _refused_item(lab, operation, where, _image(url={"uri": URI}), model="seer")
+    assert pointer == "/image"
+    assert "dataset_hosts" in message
     _refused_by_a_text_model(lab, operation, where, _image(url={"uri": URI}))
 
 
@@ -100,6 +109,11 @@ def _image_data(lab: Lab, operation: str, where: str) -> None:
     for data, media_type in ((PNG, "image/png"), (GIF, "image/gif")):
         part = _sent_item(lab, operation, where, _image(data=data))
         assert part == {"type": "image_url", "image_url": {"url": f"data:{media_type};base64,{data}"}}
+    said = {
+        pattern: _said(lab, operation, _in(where, _image(data=png_url(pattern).partition(",")[2])), "seer")
+        for pattern in ("red", "stripes")
+    }
+    assert len(set(said.values())) == 2
     _refused_by_a_text_model(lab, operation, where, _image(data=PNG))
     pointer, message = _refused_item(lab, operation, where, _image(data="bm8gaW1hZ2U="))
     assert pointer == "/image"

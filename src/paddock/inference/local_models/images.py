@@ -56,12 +56,12 @@ def read(url: str, detail: str | None = None) -> Image.Image:
     if not head.startswith("data:") or not head.endswith(";base64"):
         raise InvalidRequestError("A local model is shown images as base64 data only: `data:image/png;base64,…`.")
     try:
-        image = Image.open(io.BytesIO(base64.b64decode(data, validate=True)), formats=_FORMATS)
-        if image.width * image.height > _MAX_PIXELS:
+        file = Image.open(io.BytesIO(base64.b64decode(data, validate=True)), formats=_FORMATS)
+        if file.width * file.height > _MAX_PIXELS:
             raise InvalidRequestError(
-                f"The image has {image.width} × {image.height} pixels, and {_MAX_PIXELS} are the most that are read."
+                f"The image has {file.width} × {file.height} pixels, and {_MAX_PIXELS} are the most that are read."
             )
-        image = image.convert("RGB")
+        image = file.convert("RGB")
     except binascii.Error:
         raise InvalidRequestError("The image is not valid base64.") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
