@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 STAMP := $(VENV)/.paddock-ready
 
-.PHONY: setup quickstart serve test check bench clean
+.PHONY: setup quickstart serve test check bench coverage-sim clean
 
 setup: $(STAMP)
 
@@ -39,6 +39,9 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/startup.py
+
+coverage-sim: $(STAMP)
+	$(BIN)/python benchmarks/coverage_sim.py
 
 clean:
 	rm -rf $(VENV)

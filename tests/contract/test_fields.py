@@ -5,6 +5,7 @@ The cases stand in `field_cases/`. Fields that are not real yet are expected to 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Iterator[
 def test_field(line: str, lab: Lab) -> None:
     lab.clear()
     CASES[line](lab)
+
+
+def test_the_exceptions_are_documented() -> None:
+    """`- `line`: reason` in the page, word for word."""
+    page = (Path(__file__).parents[2] / "docs" / "fields.md").read_text()
+    for title, exceptions in (("Fields that rest on refusal alone", REFUSED), ("Fields that are not real yet", OPEN)):
+        (section,) = re.findall(rf"^## {title}\n(.+?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+        assert dict(re.findall(r"^- `(.+?)`: (.+)$", section, re.MULTILINE)) == exceptions
+        assert ("None.\n" in section) == (not exceptions)
 
 
 def test_few_fields_rest_on_refusal_alone() -> None:

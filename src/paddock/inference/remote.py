@@ -121,9 +121,9 @@ class RemoteEngine:
         return _generation(choice.text, choice.finish_reason, answer.usage, seconds)
 
     async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> list[float]:
-        """See `Engine`. Text goes out as strings, images as the content parts that they came as."""
-        documents = [_plain(item) for item in items]
-        body = {"model": model.provider_model_id, "query": _plain(query), "documents": documents}
+        """See `Engine`. Text goes out as strings, images as vLLM takes them."""
+        documents = [_to_rank(item) for item in items]
+        body = {"model": model.provider_model_id, "query": _to_rank(query), "documents": documents}
         answer, _ = await self._ask("rerank", body, _RerankAnswer)
         scores = {rank.index: rank.relevance_score for rank in answer.results}
         if len(answer.results) != len(items) or scores.keys() != set(range(len(items))):
@@ -207,8 +207,11 @@ def _generation(text: str, finish_reason: str | None, usage: _Usage | None, seco
     return Generation(text, reason, usage.prompt_tokens, usage.completion_tokens, seconds)
 
 
-def _plain(item: Any) -> Any:
-    return item["text"] if isinstance(item, dict) and item.get("type") == "text" else item
+def _to_rank(item: Any) -> Any:
+    """Cohere and Jina have no images beside texts in one request; vLLM has them as the content of an object."""
+    if isinstance(item, str):
+        return item
+    return item["text"] if item["type"] == "text" else {"content": [item]}
 
 
 def _pause_seconds(attempt: int, retry_after_seconds: float | None) -> float:

@@ -29,6 +29,10 @@ def _image(url: str = URL, **more: Any) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url, **more}}
 
 
+def _in_vllm_s_form(image: dict[str, Any]) -> dict[str, Any]:
+    return {"content": [image]}
+
+
 def _body(where: str, content: Any, model: str = "ranker") -> dict[str, Any]:
     """A request with this content as its query, or as its second item."""
     if where == QUERY:
@@ -85,7 +89,7 @@ def type_of_part(lab: Lab, where: str) -> None:
     """Text and image are each other's alternative, whatever else the part holds; there is no third."""
     both = _image() | _text("horse")
     assert _sent(lab, where, both | {"type": "text"}) == "horse"
-    assert _sent(lab, where, both | {"type": "image_url"}) == _image()
+    assert _sent(lab, where, both | {"type": "image_url"}) == _in_vllm_s_form(_image())
     refusals = lab.refusals("POST", PATH, _body(where, both | {"type": "sound"}))
     place = "/query/type" if where == QUERY else "/items/1/type"
     assert [message for pointer, message in refusals if pointer == place] == [
@@ -98,7 +102,7 @@ def type_of_part(lab: Lab, where: str) -> None:
 @field(f"rerank items[]{IMAGE_PART}.image_url.url string", where=ITEM)
 def image_url(lab: Lab, where: str) -> None:
     for url in (URL, "data:image/png;base64,iVBORw0KGgo="):
-        assert _sent(lab, where, _image(url)) == _image(url)
+        assert _sent(lab, where, _image(url)) == _in_vllm_s_form(_image(url))
     _refused_by_a_text_model(lab, where, _image())
 
 
@@ -106,7 +110,7 @@ def image_url(lab: Lab, where: str) -> None:
 @field(f"rerank items[]{IMAGE_PART}.image_url.detail string", where=ITEM)
 def image_detail(lab: Lab, where: str) -> None:
     for detail in ("low", "high"):
-        assert _sent(lab, where, _image(detail=detail)) == _image(detail=detail)
+        assert _sent(lab, where, _image(detail=detail)) == _in_vllm_s_form(_image(detail=detail))
     _refused_by_a_text_model(lab, where, _image(detail="low"))
 
 

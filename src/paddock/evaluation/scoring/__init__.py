@@ -1,7 +1,7 @@
 """Scoring functions: a dict literal of those that come with Paddock. Adding one is a file, a line here and a test.
 
-`function` says what one is, `regexes` runs clients' patterns safely, `aggregation` turns score rows into results and
-`intervals` says how sure they are.
+`function` says what one is, `regexes` runs clients' patterns safely, `aggregation` turns score rows into results; how
+sure those are is the business of `evaluation.statistics`.
 """
 
 from __future__ import annotations
