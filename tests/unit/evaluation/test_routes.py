@@ -2,17 +2,18 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from evaluation_world import World, candidate
 from model_server import last_user_text
+from paddock import wire
 from paddock.evaluation import routes
-from paddock.evaluation.scoring_routes import unless_client_leaves
 from paddock.server import answers
 
 BENCHMARKS = "/v1alpha/eval/benchmarks"
@@ -366,27 +367,32 @@ def test_a_repetition_while_the_first_is_answered_is_refused(make_site: Callable
     assert statuses == [409]
 
 
-def test_what_a_client_that_left_had_asked_for_is_stopped() -> None:
-    stopped = False
+def test_what_a_client_that_left_had_asked_for_is_stopped(make_site: Callable[..., Site]) -> None:
+    """It hangs up when the first of forty rows is being answered: four calls are in flight, and the rest is not asked."""
+    site = make_site(delay_seconds=0.3, max_concurrency=4)
+    body = wire.to_json(rows_request(*(ROWS * 10))).encode()
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": f"{BENCHMARKS}/bench/evaluations",
+        "headers": [(b"content-type", b"application/json")],
+        "query_string": b"",
+    }
+    to_come: list[dict[str, Any]] = [{"type": "http.request", "body": body}]
 
-    async def leave() -> dict[str, Any]:
+    async def receive() -> dict[str, Any]:
+        if to_come:
+            return to_come.pop()
+        while not site.world.server.requests:
+            await asyncio.sleep(0.01)
         return {"type": "http.disconnect"}
 
-    async def work() -> None:
-        nonlocal stopped
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            stopped = True
-            raise
+    async def send(_message: dict[str, Any]) -> None:
+        """Nobody reads it."""
 
-    async def ask() -> None:
-        with pytest.raises(HTTPException):
-            await unless_client_leaves(Request({"type": "http"}, leave), work())
-        await asyncio.sleep(0)
-
-    asyncio.run(ask())
-    assert stopped
+    asyncio.run(site.app(scope, receive, send))
+    time.sleep(0.5)
+    assert 1 <= len(site.world.server.requests) <= 4
 
 
 # ---------------------------------------------------------------------------------------------------- scoring

@@ -39,8 +39,9 @@ def take_out(messages: list[dict[str, Any]]) -> Illustrated:
         shown = []
         for part_index, part in enumerate(parts):
             if part["type"] == "image_url":
+                image = part["image_url"]
                 try:
-                    images.append(read(**part["image_url"]))
+                    images.append(read(image["url"], image.get("detail")))
                 except InvalidRequestError as error:
                     raise InvalidRequestError(f"Part {part_index} of message {index}: {error.detail}") from None
                 shown.append({"type": "image"})

@@ -127,6 +127,21 @@ def test_low_detail_is_a_smaller_picture() -> None:
     assert images.read(url, "low").size == (512, 128)
 
 
+def test_images_are_taken_out_of_turns_and_leave_their_places() -> None:
+    """A dataset's row may carry keys beside `url` and `detail`: nobody knows what they mean."""
+    image = {"url": png_url("red", width=600), "detail": "low", "width": 600}
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": image}]},
+    ]
+    taken = images.take_out(turns)
+    assert taken.turns == [
+        {"role": "system", "content": [{"type": "text", "text": "Be brief."}]},
+        {"role": "user", "content": [{"type": "text", "text": "see"}, {"type": "image"}]},
+    ]
+    assert [picture.width for picture in taken.images] == [512]
+
+
 def test_any_picture_comes_as_rgb() -> None:
     for mode in ("L", "RGBA", "P", "1"):
         file = io.BytesIO()
