@@ -26,6 +26,7 @@ ALLOWED = {
     "transformers": r"inference/(engine_process\.py|local_models/.*)|post_training/.*|quickstart/make_base_model\.py",
     "peft": r"inference/local_models/.*|post_training/.*",
     "sentence_transformers": r"inference/local_models/.*",
+    "PIL": r"inference/local_models/images\.py",
     "pyarrow": r"datasets/.*",
     "click": r"cli/.*",
 }

@@ -228,13 +228,14 @@ def _part(place: str, index: int, part: Any) -> Message:
 
 def _image(image: Mapping[str, Any]) -> Message:
     """An image of the contract as OpenAI's part: its URL, or its base64 data as a `data:` URL."""
-    url = image.get("url")
+    url, data = image.get("url"), image.get("data")
+    if url is not None and data is not None:
+        raise UnreadableRowError("An image has either a `url` or base64 `data`, not both.")
     if url is not None:
         uri = url.get("uri") if isinstance(url, dict) else url
         if not isinstance(uri, str) or not uri:
             raise UnreadableRowError("An image's `url` must have a `uri`.")
         return {"type": "image_url", "image_url": {"url": uri}}
-    data = image.get("data")
     if not isinstance(data, str) or not data:
         raise UnreadableRowError("An image has either a `url` or base64 `data`.")
     try:

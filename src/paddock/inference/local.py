@@ -101,8 +101,10 @@ class LocalEngine:
                 try:
                     self.check_image(model, part["image_url"]["url"])
                 except InvalidRequestError as error:
-                    where = f"Part {part_index} of message {index} is an image."
-                    raise InvalidRequestError(f"{where} {error.detail}") from None
+                    raise InvalidRequestError(
+                        f"Part {part_index} of message {index} is an image. {error.detail}",
+                        pointer=f"/messages/{index}/content/{part_index}",
+                    ) from None
         if all(part["type"] == "text" for part in parts):
             return "".join(part["text"] for part in parts)
         return parts

@@ -105,6 +105,7 @@ def test_the_candidates_system_message_goes_in_front_of_all_turns() -> None:
         ({"messages": user([{"type": "image", "image": {"data": "aGVsbG8="}}])}, "neither PNG"),
         ({"messages": user([{"type": "image", "image": {}}])}, "either a `url` or"),
         ({"messages": user([{"type": "image", "image": {"url": {}}}])}, "must have a `uri`"),
+        ({"messages": user([{"type": "image", "image": {"url": {"uri": "http://x"}, "data": PNG}}])}, "not both"),
     ],
 )
 def test_rows_that_cannot_be_asked_say_why(row: dict[str, Any], reason: str) -> None:

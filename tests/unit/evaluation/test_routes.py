@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from aiohttp import web
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -339,6 +340,15 @@ def test_num_examples_counts_for_rows_too(make_site: Callable[..., Site]) -> Non
 def test_a_backend_that_is_down_is_a_bad_gateway(make_site: Callable[..., Site]) -> None:
     response = make_site(lambda _: {"choices": []}).evaluate(rows_request(ROWS[0]))
     assert (response.status_code, response.json()["title"]) == (502, "Bad Gateway")
+
+
+def test_what_a_model_refuses_in_every_row_is_the_request_s_own_mistake(make_site: Callable[..., Site]) -> None:
+    """The server's words come through; they are about rows, model and sampling together, so about the whole body."""
+    words = {"error": {"message": "no top_k here"}}
+    response = make_site(lambda _: web.json_response(words, status=400)).evaluate(rows_request())
+    assert response.status_code == 400
+    (error,) = response.json()["errors"]
+    assert (error["pointer"], "no top_k here" in error["message"]) == ("", True)
 
 
 def test_rows_are_evaluated_once_for_each_key(make_site: Callable[..., Site]) -> None:

@@ -68,9 +68,10 @@ def test_content_parts_of_text_are_joined(local_world: LocalWorld) -> None:
 
 def test_images_are_refused_by_name(local_world: LocalWorld) -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
-    with pytest.raises(InvalidRequestError, match="Part 1 of message 0"):
+    with pytest.raises(InvalidRequestError, match="Part 1 of message 0") as caught:
         content = [{"type": "text", "text": "see"}, image]
         local_world.ask(lambda e: e.chat(local_world.tiny, [{"role": "user", "content": content}], Sampling()))
+    assert caught.value.errors[0].pointer == "/messages/0/content/1"
     with pytest.raises(InvalidRequestError, match="minilm") as caught:
         local_world.ask(lambda e: e.rerank(local_world.minilm, "cat", ["a", image]))
     assert caught.value.errors[0].pointer == "/items/1"
