@@ -59,13 +59,13 @@ def read(url: str, detail: str | None = None) -> Image.Image:
     try:
         file = Image.open(io.BytesIO(base64.b64decode(data, validate=True)), formats=_FORMATS)
         if file.width * file.height > _MAX_PIXELS:
-            raise InvalidRequestError(
-                f"The image has {file.width} × {file.height} pixels, and {_MAX_PIXELS} are the most that are read."
-            )
+            raise Image.DecompressionBombError
         image = file.convert("RGB")
     except binascii.Error:
         raise InvalidRequestError("The image is not valid base64.") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InvalidRequestError(f"The image has over {_MAX_PIXELS} pixels, the most that are read.") from None
+    except (OSError, ValueError, SyntaxError):
         raise InvalidRequestError("The image cannot be read as PNG, JPEG, GIF or WebP.") from None
     if detail == "low":
         image.thumbnail((_LOW_DETAIL_PIXELS, _LOW_DETAIL_PIXELS))

@@ -195,17 +195,16 @@ class LanguageModel:
         text = self._render(turns, processor.chat_template)
         if not pictures:
             return self._encode_text(text, add_special_tokens=False), {}
+        model = self._weights.model
         try:
             inputs = processor(images=pictures, text=text, add_special_tokens=False, return_tensors="pt")
+            inputs = inputs.to(model.device, model.dtype)  # the type is for what is no integer
         except Exception as error:  # each processor raises what it likes about sizes and numbers of images
             reason = str(error).partition("\n")[0]
             raise InvalidRequestError(f"The model {self.model_id} does not take these images: {reason}") from error
-        model = self._weights.model
-        return inputs["input_ids"][0].tolist(), {
-            name: value.to(model.device, model.dtype if value.is_floating_point() else None)
-            for name, value in inputs.items()
-            if name not in ("input_ids", "attention_mask")
-        }
+        prompt_ids: list[int] = inputs.pop("input_ids")[0].tolist()
+        inputs.pop("attention_mask")  # a row alone has no padding
+        return prompt_ids, dict(inputs)
 
     def _render(self, turns: list[dict[str, Any]], template: str | None) -> str:
         """The conversation as one text, by a template or, if it is None, the tokenizer's own."""

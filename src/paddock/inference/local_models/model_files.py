@@ -69,8 +69,8 @@ def _check_adapter(adapter: Path, model_id: str) -> None:
 
 
 def reads_images(folder: Path) -> bool:
-    """Whether a model comes with what makes numbers of images. A folder without weights is an adapter's: its base's
-    files are elsewhere, and may well."""
+    """Whether a model comes with what makes numbers of images; it may, where `folder` is an adapter's, whose base is
+    elsewhere."""
     files = ("processor_config.json", "preprocessor_config.json")
     return not (folder / "config.json").exists() or any((folder / name).exists() for name in files)
 

@@ -1,9 +1,10 @@
-"""Images from a request's bytes to a model's answer, with a real tiny model that sees."""
+"""Images from a request's bytes to a model's answer, with real tiny models that see."""
 
 from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,20 @@ from paddock.inference.local_models import images
 from paddock.inference.local_models.language_model import LanguageModel, Weights
 from paddock.inference.local_models.model_files import ModelFiles
 from paddock.inference.local_models.queue import Work
-from tiny_models import make_llava, png_url
+from tiny_models import make_idefics3, make_llava, png_url
 
 MODEL = LocalModel("seer", "/nowhere")
 NUM_TOKENS_OF_IMAGE = 4
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_llava(tmp_path_factory.mktemp("llava"))
-
-
-@pytest.fixture(scope="module")
-def seer(folder: Path) -> LanguageModel:
+def load(folder: Path) -> LanguageModel:
     weights = Weights(folder, "cpu", torch.float32, sees=True)
     return LanguageModel("seer", weights, weights.variant(None))
+
+
+@pytest.fixture(scope="module")
+def seer(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    return load(make_llava(tmp_path_factory.mktemp("llava")))
 
 
 def shown(*urls: str, text: str = "see?") -> list[dict[str, Any]]:
@@ -53,18 +53,20 @@ def answers(model: LanguageModel, *works: Work) -> list[GenerationAnswer]:
     return found  # type: ignore[return-value]
 
 
-def test_the_answer_is_that_of_transformers(seer: LanguageModel, folder: Path) -> None:
-    """Token for token, against the library's own greedy loop on the same pixels."""
+@pytest.mark.parametrize(("make", "token"), [(make_llava, "<|image|>"), (make_idefics3, "<image>")])
+def test_the_answer_is_that_of_transformers(make: Callable[[Path], Path], token: str, tmp_path: Path) -> None:
+    """Token for token, against the library's own greedy loop on the same pixels; Idefics3 reads them in five tiles."""
+    folder = make(tmp_path)
     processor = AutoProcessor.from_pretrained(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder).eval()
-    inputs = processor(
-        images=[Image.new("RGB", (40, 30), "red")],
-        text="<|user|><|image|>see?<|end|><|assistant|>",
-        return_tensors="pt",
-    )
+    text = f"<|user|>{token}see?<|end|><|assistant|>"
+    inputs = processor(images=[Image.new("RGB", (60, 40), "red")], text=text, return_tensors="pt")
     expected = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-    (answer,) = answers(seer, work(shown(png_url("red", width=40, height=30))))
-    assert answer.text == processor.tokenizer.decode(expected, skip_special_tokens=True)
+    found = answers(
+        load(folder), *(work(shown(png_url(pattern, width=60, height=40))) for pattern in ("red", "stripes"))
+    )
+    assert found[0].text == processor.tokenizer.decode(expected, skip_special_tokens=True)
+    assert found[0].text != found[1].text
 
 
 def test_other_pixels_are_another_answer(seer: LanguageModel) -> None:
@@ -155,8 +157,9 @@ def _encoded(data: bytes) -> str:
 
 
 def test_what_is_no_image_is_refused_by_place() -> None:
-    header = io.BytesIO()
-    Image.new("1", (8000, 8000)).save(header, "PNG")
+    large, larger = io.BytesIO(), io.BytesIO()
+    Image.new("1", (8000, 8000)).save(large, "PNG")
+    Image.new("1", (16000, 16000)).save(larger, "PNG")
     bitmap = io.BytesIO()
     Image.new("RGB", (2, 2)).save(bitmap, "BMP")
     for url, reason in (
@@ -166,7 +169,8 @@ def test_what_is_no_image_is_refused_by_place() -> None:
         (_encoded(b"no image"), "cannot be read as PNG"),
         (_encoded(base64.b64decode(png_url("stripes").partition(",")[2])[:60]), "cannot be read as PNG"),
         (_encoded(bitmap.getvalue()), "cannot be read as PNG"),
-        (_encoded(header.getvalue()), "8000 × 8000 pixels"),
+        (_encoded(larger.getvalue()), "over 33554432 pixels"),
+        (_encoded(large.getvalue()), "over 33554432 pixels"),
     ):
         with pytest.raises(InvalidRequestError, match=f"Part 1 of message 0: .*{reason}"):
             images.take_out(shown(png_url("red"), url))
