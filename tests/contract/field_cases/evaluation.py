@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contract.field_cases.evaluations import (
+from contract.field_cases.operations import (
     EVALUATE_ROWS,
     ROWS,
     add_benchmark,

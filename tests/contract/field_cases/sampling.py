@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from contract.field_cases.evaluations import ROWS, config, config_field, evaluate, refusal
+from contract.field_cases.operations import ROWS, config, config_field, evaluate, refusal
 from contract.field_cases.lab import Lab
 
 STRATEGY = "eval_candidate.sampling_params.strategy"

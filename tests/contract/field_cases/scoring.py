@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from contract.field_cases.evaluations import config, config_field, evaluate, refusal
+from contract.field_cases.operations import config, config_field, evaluate, refusal
 from contract.field_cases.lab import Lab
 
 JUDGE = "llm-as-judge::base"

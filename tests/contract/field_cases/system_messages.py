@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from contract.field_cases.evaluations import ROWS, config, config_field, evaluate, refusal, request
+from contract.field_cases.operations import ROWS, config, config_field, evaluate, refusal, request
 from contract.field_cases.lab import Lab
 from tiny_models import png_url
 
