@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contract.field_cases.lab import Lab
 from contract.field_cases.operations import (
     EVALUATE_ROWS,
     ROWS,
@@ -11,7 +12,6 @@ from contract.field_cases.operations import (
     evaluate,
     refusal,
 )
-from contract.field_cases.lab import Lab
 from contract.field_cases.registry import field
 
 BENCHMARKS = "/v1alpha/eval/benchmarks"

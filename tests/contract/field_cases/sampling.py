@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from contract.field_cases.operations import ROWS, config, config_field, evaluate, refusal
 from contract.field_cases.lab import Lab
+from contract.field_cases.operations import ROWS, config, config_field, evaluate, refusal
 
 STRATEGY = "eval_candidate.sampling_params.strategy"
 GREEDY = {"type": "greedy"}

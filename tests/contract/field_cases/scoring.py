@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from contract.field_cases.operations import config, config_field, evaluate, refusal
 from contract.field_cases.lab import Lab
+from contract.field_cases.operations import config, config_field, evaluate, refusal
 
 JUDGE = "llm-as-judge::base"
 CHOICE = "basic::regex_parser_multiple_choice_answer"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from contract.field_cases.operations import ROWS, config, config_field, evaluate, refusal, request
 from contract.field_cases.lab import Lab
+from contract.field_cases.operations import ROWS, config, config_field, evaluate, refusal, request
 from tiny_models import png_url
 
 MESSAGE = "eval_candidate.system_message"
