@@ -23,15 +23,17 @@ from paddock.inference.chat_schemas import (
     ChatChoice,
     ChatCompletion,
     ChatCompletionRequest,
+    ChatMessage,
     Completion,
     CompletionRequest,
     GenerationRequest,
     TextChoice,
     Usage,
 )
-from paddock.inference.engine import Engine, Generation, Model, Sampling
+from paddock.inference.engine import Engine, Generation, Message, Model, Sampling
 from paddock.inference.inference import Inference
 from paddock.inference.model_routes import Models
+from paddock.inference.schemas import plain_content
 
 router = routing.router("Inference")
 
@@ -65,7 +67,7 @@ async def create_chat_completion(
     for index, message in enumerate(body.messages):
         if message.tool_calls:
             raise InvalidRequestError("Tools are not supported.", pointer=f"/messages/{index}/tool_calls")
-    messages = [m.model_dump(include={"role", "content", "name"}, exclude_none=True) for m in body.messages]
+    messages = [_message(message) for message in body.messages]
     model, engine = await _find(inference, body.model)
     samplings = _samplings(body, body.max_completion_tokens or body.max_tokens)
     work = _all([engine.chat(model, messages, sampling) for sampling in samplings])
@@ -104,6 +106,13 @@ async def create_completion(
         usage=_usage(generations, num_choices=len(samplings)),
     )
     return _stream(body, answer, answer.object, _text_deltas(answer)) if body.stream else answer
+
+
+def _message(message: ChatMessage) -> Message:
+    content = message.content
+    parts = content if isinstance(content, str) else [plain_content(part) for part in content]
+    name = {} if message.name is None else {"name": message.name}
+    return {"role": message.role, "content": parts, **name}
 
 
 def _refuse_unsupported(body: GenerationRequest) -> None:
