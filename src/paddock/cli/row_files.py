@@ -58,7 +58,9 @@ def _read_other(path: Path) -> Iterator[bytes]:
         except SourceError as error:
             raise click.ClickException(f"{path} cannot be read. {error.detail}") from None
     if source.num_nan_values:
-        click.echo(f"{source.num_nan_values:,} values of {path} are NaN or infinite, and null in the rows.", err=True)
+        click.echo(
+            f"{source.num_nan_values:,} of the values of {path} are NaN or infinite, and null in the rows.", err=True
+        )
 
 
 def check(path: Path) -> RowFile:

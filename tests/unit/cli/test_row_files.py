@@ -48,7 +48,7 @@ def test_other_formats_go_by_their_names(tmp_path: Path, capsys: pytest.CaptureF
     assert list(row_files.read_rows(csv)) == [b'{"a":"1","b":"x, y"}']
     assert list(row_files.read_rows(array)) == [b'{"a": 1.10}', b'{"a":1e400}']
     assert list(row_files.read_rows(table)) == [b'{"a":1,"b":0.5}', b'{"a":2,"b":null}']
-    assert "1 values of" in capsys.readouterr().err
+    assert "1 of the values of" in capsys.readouterr().err
     assert row_files.check(csv).num_rows == 1
 
 
