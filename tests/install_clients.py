@@ -49,10 +49,10 @@ def _install(kind: str, version: str, target: Path) -> str | None:
         # They declare Python 3.12 and run on 3.11.
         command = [*pip, "--no-deps", "--ignore-requires-python", f"--target={target}", f"{_PACKAGE}=={version}"]
     try:
-        subprocess.run(command, check=True, timeout=_PATIENCE_SECONDS, stdout=subprocess.DEVNULL)
-    except (OSError, subprocess.SubprocessError) as error:
-        return str(error)
-    return None
+        code = subprocess.run(command, check=False, timeout=_PATIENCE_SECONDS, stdout=subprocess.DEVNULL).returncode
+    except subprocess.TimeoutExpired:
+        return f"{kind} took longer than {_PATIENCE_SECONDS} seconds"
+    return None if code == 0 else f"{kind} ended with code {code}, its reason is above"
 
 
 def main() -> int:
@@ -74,7 +74,7 @@ def main() -> int:
         print(f"\n*** {kind}'s {_PACKAGE} {version} is not installed: {problem}.", file=sys.stderr)
         if kind == "npm":
             print(
-                "*** Its tests will be skipped; everything else works. the next `make test` tries again.",
+                "*** Its tests will be skipped; everything else works. The next `make test` tries again.",
                 file=sys.stderr,
             )
         else:
