@@ -41,9 +41,14 @@ def err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def as_json(value: Any) -> str:
+    """An answer as JSON, for scripts and files."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
 def print_json(value: Any) -> None:
-    """Print an answer as JSON, for scripts."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Print an answer as JSON."""
+    sys.stdout.write(as_json(value))
 
 
 def table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:

@@ -42,8 +42,10 @@ function watched(client) {
   return client;
 }
 
-const client = watched(new LlamaStackClient({ baseURL: url, maxRetries: 0 }));
-const patient = new LlamaStackClient({ baseURL: proxyUrl, maxRetries: 2 });
+// Their own minute is short for a busy machine that loads its first model.
+const timeout = 180_000;
+const client = watched(new LlamaStackClient({ baseURL: url, maxRetries: 0, timeout }));
+const patient = new LlamaStackClient({ baseURL: proxyUrl, maxRetries: 2, timeout });
 
 const sums = (start, count) =>
   Array.from({ length: count }, (_, i) => ({

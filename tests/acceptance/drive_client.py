@@ -91,12 +91,14 @@ class Driver:
             return loop.run_until_complete(_finish(result))
 
         self.noted: set[str] = set()
-        strict = client_type(base_url=url, max_retries=0, _strict_response_validation=True)
+        # Their own 60 seconds are short for a busy machine that loads its first model.
+        options = {"base_url": url, "timeout": 180}
+        strict = client_type(**options, max_retries=0, _strict_response_validation=True)
         self.client = Calls(strict, self.noted, run)
         # The types of 0.3.5 have no models that rerank, those of 0.7.5 no datasets to train on, which others made.
         is_narrow = llama_stack_client.__version__ in ("0.3.5", "0.7.5")
-        self.wide = Calls(client_type(base_url=url, max_retries=0), self.noted, run) if is_narrow else self.client
-        self.patient = Calls(client_type(base_url=url, max_retries=2), set(), run)
+        self.wide = Calls(client_type(**options, max_retries=0), self.noted, run) if is_narrow else self.client
+        self.patient = Calls(client_type(**options, max_retries=2), set(), run)
         # 0.3.5 has these two outside of `alpha` and `beta`.
         self.datasets = self.client.datasets if self.client.has("datasets") else self.client.beta.datasets
         self.benchmarks = self.client.benchmarks if self.client.has("benchmarks") else self.client.alpha.benchmarks

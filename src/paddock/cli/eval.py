@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -88,20 +87,25 @@ def run(
     if not follows:
         _print_scheduled(client, job_ids, as_json=as_json)
         return
-    answers = {}
+    answers, failures = {}, []
     for benchmark_id, job_id in job_ids.items():
-        follow_job(client, job_id, f"eval {job_id}")
-        content = client.get_bytes(_result_path(benchmark_id, job_id))
+        try:
+            follow_job(client, job_id, f"eval {job_id}")
+        except click.ClickException as failure:  # the other benchmarks have their results all the same
+            failures.append(failure.message)
+            continue
+        answer = answers[benchmark_id] = client.get(_result_path(benchmark_id, job_id))
         if output_dir is not None:
             output_dir.mkdir(parents=True, exist_ok=True)
-            (output_dir / f"{quoted(benchmark_id)}.json").write_bytes(content)
-        answers[benchmark_id] = json.loads(content)
+            (output_dir / f"{quoted(benchmark_id)}.json").write_text(terminal.as_json(answer), encoding="utf-8")
         if not as_json:
             if len(job_ids) > 1:
                 click.echo(benchmark_id)
-            _print_scores(answers[benchmark_id], visualize=visualize)
-    if as_json:
-        terminal.print_json(answers if len(answers) > 1 else next(iter(answers.values())))
+            _print_scores(answer, visualize=visualize)
+    if as_json and answers:
+        terminal.print_json(answers if len(job_ids) > 1 else answers[benchmark_ids[0]])
+    if failures:
+        raise click.ClickException("\n".join(failures))
 
 
 @eval_.command()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from click.testing import CliRunner, Result
 
 from app_server import AppServer
@@ -21,9 +22,11 @@ from paddock.wiring import Resources
 Invoke = Callable[..., Result]
 
 
-def answer(body: dict[str, Any]) -> str:
-    """A model that can add 1 to numbers below 6, and one that can do so below 4."""
+def answer(body: dict[str, Any]) -> str | web.Response:
+    """A model that can add 1 to numbers below 6, and one that can do so below 4. Both refuse where they are asked to."""
     text = last_user_text(body)
+    if text == "refuse":
+        return web.json_response({"error": {"message": "No."}}, status=400)
     number = int(text.split()[0]) if text[0].isdecimal() else 0
     return str(number + 1) if number < (4 if body["model"] == "adder-2" else 6) else "many"
 

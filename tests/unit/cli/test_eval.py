@@ -108,6 +108,17 @@ def test_several_benchmarks_are_judged_and_written(
     )
 
 
+def test_a_failed_benchmark_takes_no_other_with_it(
+    invoke: Invoke, sums: str, adder: str, write_rows: Callable[..., Path], resources: Resources
+) -> None:
+    rows = write_rows({"question": "refuse", "answer": "1"}, name="refused.jsonl")
+    invoke("datasets", "register", "refused", "--purpose", "eval/question-answer", "--file", rows)
+    invoke("benchmarks", "register", "refused", "--dataset", "refused", "--scoring", "basic::equality")
+    output = invoke("eval", "run", "refused", sums, "--model", adder, code=1).output
+    assert "accuracy 75.0 %" in output
+    assert "is failed: " in output.splitlines()[-1]
+
+
 def test_jobs_that_are_left_are_named(invoke: Invoke, sums: str, adder: str, resources: Resources) -> None:
     invoke("benchmarks", "register", "second", "--dataset", sums, "--scoring", "basic::equality")
     made = json.loads(invoke("eval", "run", sums, "second", "--model", adder, "--no-follow", "--json").output)
