@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, HTTPException, Path, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel
 
 from paddock import wire
-from paddock.errors import ClientLeftError, PaddockError
+from paddock.errors import ClientLeftError, InvalidRequestError, PaddockError
 
 Result = TypeVar("Result")
 
@@ -56,6 +56,27 @@ def router(*tags: str) -> APIRouter:
 
 PathId = Annotated[str, Path(), AfterValidator(wire.check_id)]
 """A resource's id in the path; declare the route with `{name:path}`, for ids may hold slashes."""
+
+
+def _idempotency_key(
+    request: Request, key: Annotated[str | None, Header(alias="Idempotency-Key", include_in_schema=False)] = None
+) -> str | None:
+    if key is None:
+        return None
+    if not 1 <= len(key) <= 255:
+        raise InvalidRequestError("An Idempotency-Key has 1 to 255 characters.", pointer="Idempotency-Key")
+    caller = request.scope.get("paddock.caller", "")
+    return f"{caller} {key}" if caller else key
+
+
+IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
+"""The header's value, told apart by who sends it: the same key of another caller is another key."""
+
+
+def count_rows(request: Request, operation: Literal["append", "read"], num_rows: int) -> None:
+    """Note for the metrics that a request appended or read rows."""
+    rows = request.scope.setdefault("paddock.rows", {})
+    rows[operation] = rows.get(operation, 0) + num_rows
 
 
 def raw_body(schema: type[BaseModel]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ COMMANDS = {
     "jobs": "paddock.cli.jobs:jobs",
     "providers": "paddock.cli.providers:providers",
     "inspect": "paddock.cli.inspect:inspect",
+    "keys": "paddock.cli.keys:keys",
     "run-job": "paddock.cli.processes:run_job",
     "run-engine": "paddock.cli.processes:run_engine",
 }

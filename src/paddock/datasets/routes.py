@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
-from fastapi import Depends, Header, Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
@@ -18,7 +18,7 @@ from paddock.datasets import bodies, registration, rows, schemas
 from paddock.datasets.schemas import AppendRowsRequest, ListDatasetsResponse, PaginatedResponse, RegisterDatasetRequest
 from paddock.datasets.store import DatasetStore, StoredDataset
 from paddock.errors import InvalidRequestError
-from paddock.routing import PathId
+from paddock.routing import IdempotencyKey, PathId
 from paddock.settings import Settings
 
 router = routing.router()
@@ -37,17 +37,8 @@ def _dataset_roots(request: Request) -> Sequence[Path]:
     return settings.dataset_roots
 
 
-def _idempotency_key(
-    key: Annotated[str | None, Header(alias="Idempotency-Key", include_in_schema=False)] = None,
-) -> str | None:
-    if key is not None and not 1 <= len(key) <= 255:
-        raise InvalidRequestError("An Idempotency-Key has 1 to 255 characters.", pointer="Idempotency-Key")
-    return key
-
-
 Datasets = Annotated[DatasetStore, Depends(_datasets)]
 DatasetRoots = Annotated[Sequence[Path], Depends(_dataset_roots)]
-IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
 
 
 @router.post(
@@ -62,7 +53,8 @@ async def append_rows(request: Request, datasets: Datasets, dataset_id: PathId, 
 
     def append() -> None:
         texts = bodies.parse_rows(body, dataset_id)
-        datasets.append(dataset_id, texts, idempotency_key=key, body=body)
+        num_rows = datasets.append(dataset_id, texts, idempotency_key=key, body=body)
+        routing.count_rows(request, "append", num_rows)
 
     await run_in_threadpool(append)
     return _json(b"null")
@@ -75,7 +67,11 @@ async def append_rows(request: Request, datasets: Datasets, dataset_id: PathId, 
     response_description="A PaginatedResponse.",
 )
 def iterrows(
-    datasets: Datasets, dataset_id: PathId, limit: int | None = None, start_index: int | None = None
+    request: Request,
+    datasets: Datasets,
+    dataset_id: PathId,
+    limit: int | None = None,
+    start_index: int | None = None,
 ) -> Response:
     """Get a paginated list of rows from a dataset.
 
@@ -99,6 +95,7 @@ def iterrows(
     url = f"{_ITERROWS}/{quote(dataset_id)}?start_index={end}&limit={limit}" if start < end and has_more else None
     lots = datasets.rows.texts(version, start, max(0, end - start))
     first = next(lots, ())
+    routing.count_rows(request, "read", max(0, end - start))
     if start + len(first) >= end:
         return _json("".join(_page([first], has_more, url)))
     return StreamingResponse(_page(chain([first], lots), has_more, url), media_type="application/json")

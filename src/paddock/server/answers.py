@@ -15,6 +15,7 @@ from paddock.errors import (
     InvalidRequestError,
     PaddockError,
     TooManyRequestsError,
+    UnauthorizedError,
 )
 
 _MAX_ERRORS = 20
@@ -44,6 +45,8 @@ def error_response(error: PaddockError, request_id: str | None) -> Response:
         headers["x-should-retry"] = "false"
     if isinstance(error, TooManyRequestsError):
         headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, UnauthorizedError):
+        headers["WWW-Authenticate"] = error.challenge
     return Response(wire.to_json(content), error.status, headers, media_type="application/json")
 
 
@@ -54,13 +57,19 @@ def _request_id(request: Request) -> str | None:
 
 async def _on_paddock_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PaddockError)
+    return _answer(request, error)
+
+
+def _answer(request: Request, error: PaddockError) -> Response:
+    # The frame counts what was refused, and for which limit.
+    request.scope["paddock.error"] = error
     return error_response(error, _request_id(request))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)
     if isinstance(error, HTTPException) and isinstance(error.detail, PaddockError):
-        return error_response(error.detail, _request_id(request))
+        return _answer(request, error.detail)
     answer = PaddockError(_SENTENCES.get(error.status_code, str(error.detail)))
     answer.status = error.status_code
     answer.title = http.HTTPStatus(error.status_code).phrase

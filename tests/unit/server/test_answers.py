@@ -39,7 +39,7 @@ _ERRORS = {
     "invalid": InvalidRequestError("n must be positive", pointer="/n"),
     "missing": NotFoundError("no such thing"),
     "conflict": ConflictError("there is another"),
-    "many": TooManyRequestsError("later", retry_after_seconds=7),
+    "many": TooManyRequestsError("later", limit="test", retry_after_seconds=7),
     "backend": BackendError("down"),
     "space": NoSpaceError("full"),
     "bug": RuntimeError("secret /root/path"),
