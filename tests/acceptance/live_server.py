@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class LiveServer:
     def log(self) -> str:
         return self._log_file.read_text()
 
-    def start(self) -> None:
+    def start(self, before_exec: Callable[[], None] | None = None) -> None:
         """Start the server and wait for its health. Its own log says where it listens."""
         offset = self._log_file.stat().st_size if self._log_file.exists() else 0
         with self._log_file.open("ab") as log:
@@ -62,6 +63,7 @@ class LiveServer:
                 stdin=subprocess.DEVNULL,
                 env=os.environ | {"HF_HUB_OFFLINE": "1"},
                 start_new_session=True,
+                preexec_fn=before_exec,  # noqa: PLW1509  # tests have no threads that hold locks
             )
         deadline = time.monotonic() + START_SECONDS
         while (found := _STARTED.search(self.log[offset:])) is None:

@@ -7,7 +7,8 @@ thousands of slow clients keep nobody else out. What is over is found by one loo
 
 from __future__ import annotations
 
-import logging
+import socket
+import struct
 import time
 import uuid
 from collections import OrderedDict
@@ -20,13 +21,13 @@ from paddock.errors import HeadersTooLargeError, InvalidRequestError, PaddockErr
 from paddock.server.answers import error_response
 from paddock.settings import Settings
 
-log = logging.getLogger("paddock.server")
-
 _MAX_HEAD_BYTES = 64 * 1024
 """Bytes that may come without a head being complete or a body growing: headers, trailers, the sizes of chunks."""
 
 _LINGER_SECONDS = 2.0
-"""How long what a client still sends is thrown away behind its answer, so that it reads the answer before it is cut off."""
+_LINGER_BYTES = 16 * 1024 * 1024
+"""How long, and how much, is thrown away of what a client still sends behind its answer, so that it reads the answer
+before it is cut off."""
 
 
 class Connections:
@@ -97,7 +98,11 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._linger_since is not None or self.transport.is_closing():
-            return  # it was answered and is being closed
+            # It was answered and is being closed.
+            self._num_idle_bytes += len(data)
+            if self._num_idle_bytes > _LINGER_BYTES:
+                self.cut()
+            return
         if self._head_since is None and self._is_idle():
             self._head_since = time.monotonic()
         self._num_idle_bytes += len(data)
@@ -168,7 +173,8 @@ class Connection(HttpToolsProtocol):
             self.cut()
 
     def cut(self) -> None:
-        """End the connection at once, whatever is under way on it."""
+        """End the connection at once, whatever is under way on it; the kernel keeps nothing of it either."""
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
     def linger(self) -> None:
@@ -177,6 +183,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
             return
         self._linger_since = time.monotonic()
+        self._num_idle_bytes = 0
         self._all.waits(self)
         self.flow.resume_reading()
         self.transport.write_eof()

@@ -47,6 +47,7 @@ class Exchange:
         self._settings = settings
         self._admission = admission
         self._body_ended = not declares_body(self.headers)
+        self._gave_up = False  # what is missing of the body is not waited for any more
         self._has_place = False
         self._when_received: Callable[[], None] | None = None
 
@@ -90,6 +91,7 @@ class Exchange:
             async with asyncio.timeout(self.started_at + allowed - time.perf_counter()):
                 message = await self._receive()
         except TimeoutError:
+            self._gave_up = True
             raise RequestTimeoutError(
                 f"The body did not arrive within {allowed:.0f} s (`body_timeout_seconds`)."
             ) from None
@@ -122,10 +124,10 @@ class Exchange:
             headers[name] = value
         if self.ignored:
             headers["Paddock-Ignored-Fields"] = self.ignored_fields
-        if not self._body_ended and not self._rest_is_small():
+        if not self._body_ended and (self._gave_up or not self._is_small()):
             headers["Connection"] = "close"
 
-    def _rest_is_small(self) -> bool:
+    def _is_small(self) -> bool:
         length = self.headers.get("content-length", "")
         return length.isdecimal() and int(length) <= _SMALL_BODY_BYTES
 
