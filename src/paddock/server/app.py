@@ -16,6 +16,7 @@ from paddock.jobs import routes as job_routes
 from paddock.post_training import routes as post_training_routes
 from paddock.server import answers, openapi, support_routes
 from paddock.server.admission import Admission
+from paddock.server.callers import Callers
 from paddock.server.frame import RequestFrame
 from paddock.server.metrics import Metrics
 from paddock.wiring import Resources
@@ -27,6 +28,7 @@ def create_app(
     """The app over `resources`; `wake_worker` is called when a job was submitted or cancelled, and `engine_pid` says
     which process is the engine, if there is one."""
     settings = resources.settings
+    callers = Callers(settings)
     admission = Admission(settings)
     metrics = Metrics()
     metrics.watch(resources.jobs, admission, engine_pid)
@@ -70,7 +72,9 @@ def create_app(
         support_routes,
     ):
         app.include_router(routes.router)
-    app.add_middleware(RequestFrame, settings=settings, admission=admission, rate_limits=rate_limits, metrics=metrics)
+    app.add_middleware(
+        RequestFrame, settings=settings, callers=callers, admission=admission, rate_limits=rate_limits, metrics=metrics
+    )
     answers.install(app)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     return app

@@ -37,17 +37,18 @@ class RequestFrame:
         self,
         app: ASGIApp,
         settings: Settings,
+        callers: Callers | None = None,
         admission: Admission | None = None,
         rate_limits: RateLimits | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self._app = app
         self._settings = settings
+        self._callers = callers or Callers(settings)
         self._admission = admission or Admission(settings)
         self._rate_limits = rate_limits
         self._metrics = metrics or Metrics()
         self._browsers = Browsers(settings)
-        self._callers = Callers(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

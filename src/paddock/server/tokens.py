@@ -82,23 +82,27 @@ class Tokens:
         raise ForbiddenError(f"This token's `{self._config.role_claim}` holds no role of this server.")
 
     async def _key(self, key_id: str | None) -> jwt.PyJWK | None:
-        age = time.monotonic() - self._read_at
-        if age > _KEYS_KEPT_SECONDS or (key_id not in self._keys and age > _MIN_SECONDS_BETWEEN_READS):
+        if self._should_read(key_id):
             async with self._reading:
-                if time.monotonic() - self._read_at > min(age, _MIN_SECONDS_BETWEEN_READS):
+                if self._should_read(key_id):  # nobody did while this one waited
                     await self._read()
         if not self._keys:
             raise KeysUnreadableError("The keys of the token provider cannot be read, so no token can be checked.")
         return self._keys.get(key_id)
 
+    def _should_read(self, key_id: str | None) -> bool:
+        age = time.monotonic() - self._read_at
+        return age > (_KEYS_KEPT_SECONDS if key_id in self._keys else _MIN_SECONDS_BETWEEN_READS)
+
     async def _read(self) -> None:
-        self._read_at = time.monotonic()
         try:
             found = await asyncio.to_thread(self._fetch)
         except (jwt.PyJWTError, OSError, ValueError) as error:
             # The keys that are known stay good: a provider that is down locks nobody out.
             log.error("The keys of the token provider cannot be read (%s).", type(error).__name__)
             return
+        finally:
+            self._read_at = time.monotonic()
         self._keys = {key.key_id: key for key in found.keys if key.public_key_use in (None, "sig")}
 
     def _fetch(self) -> jwt.PyJWKSet:
