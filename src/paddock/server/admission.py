@@ -1,8 +1,8 @@
 """How much is done at once. What comes beyond is refused right away instead of waiting in a queue that only grows.
 
 Under more load than a server can do, a queue makes every answer late until nobody waits for it; a refusal costs next to
-nothing and tells the client when to come again. A request takes its place when all of it has arrived, so that slow
-clients take none.
+nothing and tells the client when to come again. A request takes its place when all of it has arrived, and has
+none while its client is slow to take the answer: slow clients hold no places.
 """
 
 from __future__ import annotations
@@ -61,6 +61,10 @@ class Admission:
     def leave(self) -> None:
         """Give the place back."""
         self.num_in_flight -= 1
+
+    def resume(self) -> None:
+        """Take the place again after a while without: what was taken on is not refused half way."""
+        self.num_in_flight += 1
 
     def hold_body(self, before: int, now: int) -> None:
         """A body grew from `before` to `now` bytes; it shrinks to 0 in the end. Raises `TooManyRequestsError`."""

@@ -196,7 +196,10 @@ class Connection(HttpToolsProtocol):
                 return
             self.cycle.disconnected = True  # to the app, its client has left
             self.cycle.message_event.set()
-        self.transport.write(_raw(error_response(error, f"req-{uuid.uuid4().hex}")))
+        request_id = f"req-{uuid.uuid4().hex}"
+        response = error_response(error, request_id)
+        response.headers.update({"Connection": "close", "Cache-Control": "no-store", "X-Request-Id": request_id})
+        self.transport.write(_raw(response))
         self._message_complete = False  # what else the client sends is no request
         self.linger()
 
@@ -214,6 +217,5 @@ class _LingeringTransport:
 
 
 def _raw(response: Response) -> bytes:
-    headers = [*response.raw_headers, (b"connection", b"close"), (b"cache-control", b"no-store")]
-    lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+    lines = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
     return STATUS_LINE[response.status_code] + lines + b"\r\n" + bytes(response.body)

@@ -114,7 +114,14 @@ class Exchange:
             self._complete(MutableHeaders(scope=message))
         elif message["type"] == "http.response.body":
             self.num_bytes_sent += len(message.get("body", b""))
-        await self._send(message)
+        if not self._has_place:
+            await self._send(message)
+            return
+        self._admission.leave()  # while a client that is slow to read lets it wait
+        try:
+            await self._send(message)
+        finally:
+            self._admission.resume()
 
     def _complete(self, headers: MutableHeaders) -> None:
         headers["X-Request-Id"] = self.request_id

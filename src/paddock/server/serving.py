@@ -74,6 +74,7 @@ def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         server_header=False,
         # Warnings are about what clients do.
         log_level="error",
+        log_config=None,  # its lines look like ours
         access_log=False,
         lifespan="on",
     )
