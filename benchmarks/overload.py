@@ -125,10 +125,17 @@ async def capacity(session: aiohttp.ClientSession, url: str, seconds: float) -> 
 
 
 async def offer(session: aiohttp.ClientSession, url: str, rate: float, seconds: float) -> tuple[Counter[str], float]:
-    """How requests at `rate` a second went, and the 99th percentile of `/v1/health` meanwhile, in milliseconds."""
+    """How requests at `rate` a second went, those that ended within the time, and the 99th percentile of `/v1/health`
+    meanwhile, in milliseconds."""
     clock = random.Random(0)
-    asked: list[asyncio.Task[str]] = []
+    asked: list[asyncio.Task[None]] = []
+    outcomes: Counter[str] = Counter()
     health: list[float] = []
+
+    async def ask_one() -> None:
+        outcome = await ask(session, url)
+        if time.monotonic() - started_at <= seconds:
+            outcomes[outcome] += 1
 
     async def look() -> None:
         while True:
@@ -143,8 +150,8 @@ async def offer(session: aiohttp.ClientSession, url: str, rate: float, seconds: 
     due = 0.0
     while (due := due + clock.expovariate(rate)) < seconds:
         await asyncio.sleep(max(0.0, started_at + due - time.monotonic()))
-        asked.append(asyncio.create_task(ask(session, url)))
-    outcomes = Counter(await asyncio.gather(*asked))
+        asked.append(asyncio.create_task(ask_one()))
+    await asyncio.gather(*asked)
     looking.cancel()
     return outcomes, statistics.quantiles(health, n=100)[98]
 

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from live_server import LiveServer
+from model_server import ModelServer
 
 APPEND = (
     b"POST /v1beta/datasetio/append-rows/d HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -146,6 +147,28 @@ def test_a_body_that_is_too_large_is_answered_before_it_is_sent(tmp_path: Path) 
             "/v1beta/datasetio/append-rows/d", content=b"x" * 3_000_000, headers={"content-type": "application/json"}
         )
         assert (response.status_code, response.headers["connection"]) == (413, "close")
+
+
+def test_a_request_that_follows_a_refused_one_has_its_time(tmp_path: Path) -> None:
+    """However the pieces arrive: no clock of the first request runs on into the second."""
+    model = {"model_id": "far", "provider_id": "lab", "provider_model_id": "m", "model_type": "llm"}
+    refused = (APPEND % 10).replace(b"application/json", b"text/plain") + b"0123456789"
+    body = b'{"model":"far","messages":[{"role":"user","content":"1+1"}]}'
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    asked = head + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    with ModelServer(lambda _: "2", delay_seconds=4) as models:
+        provider = {"provider_id": "lab", "provider_type": "remote::openai", "config": {"base_url": models.base_url}}
+        with LiveServer(
+            tmp_path, keep_alive_seconds=1, providers=[provider], registered_resources={"models": [model]}
+        ) as server:
+            for pieces in ([refused + asked], [refused[:-5], refused[-5:] + asked], [refused + asked[:20], asked[20:]]):
+                with connect(server) as connection:
+                    for piece in pieces:
+                        connection.sendall(piece)
+                        time.sleep(0.3)
+                    answer = read_to_end(connection)
+                assert answer.count(b"HTTP/1.1 400 ") == 1, pieces
+                assert answer.count(b"HTTP/1.1 200 ") == 1, pieces
 
 
 def test_a_client_that_asks_before_it_sends_is_answered_before_it_sends(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ thousands of slow clients keep nobody else out. What is over is found by one loo
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import time
@@ -48,9 +49,8 @@ class Connections:
         """Take a connection in; if it is one too many, the one goes that has waited longest for its client."""
         self._open.add(connection)
         if len(self._open) > self._max_connections:
-            # Without one that waits, all are being worked for, and it is the new one that goes.
-            oldest = self._waiting.popitem(last=False)[0] if self._waiting else connection
-            oldest.cut()
+            # Where all others are being worked for, it is the new one itself.
+            self._waiting.popitem(last=False)[0].cut()
 
     def closed(self, connection: Connection) -> None:
         self._open.discard(connection)
@@ -81,7 +81,7 @@ class Connection(HttpToolsProtocol):
         self._head_since: float | None = None  # since when the rest of a head has been awaited
         self._linger_since: float | None = None
         self._rest_since: float | None = None  # since when the rest of an answered request's body has been awaited
-        self._num_idle_bytes = 0
+        self._num_idle_bytes = 0  # that came without completing a head or adding to a body
         self._message_complete = True
         self._unsent = 0
         self._unsent_since = 0.0
@@ -112,10 +112,11 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._message_complete = False
+        self._unset_keepalive_if_required()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._head_since = None
+        self._head_since = self._rest_since = None
         self._num_idle_bytes = 0
         super().on_headers_complete()
         self.cycle.transport = _LingeringTransport(self)  # type: ignore[assignment]
@@ -174,7 +175,9 @@ class Connection(HttpToolsProtocol):
 
     def cut(self) -> None:
         """End the connection at once, whatever is under way on it; the kernel keeps nothing of it either."""
-        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with contextlib.suppress(OSError):  # it is gone already
+            option = struct.pack("ii", 1, 0)
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
         self.transport.abort()
 
     def linger(self) -> None:
