@@ -114,7 +114,7 @@ def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_child_processes_know_no_keys(tmp_path: Path, with_keys: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PADDOCK_API_KEYS", f"['{KEY}']")
-    monkeypatch.setenv("PADDOCK_API_KEY", KEY)
+    monkeypatch.setenv("PADDOCK_ADMIN_KEY", KEY)  # as a configuration may name it: `${env.PADDOCK_ADMIN_KEY}`
     # What a child is given: the first line of its standard input, and its environment.
     shown = tmp_path / "shown"
     spy = tmp_path / "spy.py"
