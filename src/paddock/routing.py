@@ -1,21 +1,21 @@
 """How the slices' routes read a request: strict JSON bodies, ids in paths, and the server's resources.
 
-FastAPI parses with Python's `json`, which takes NaN and any nesting; `StrictRoute` puts `wire.check_json` before it.
+FastAPI parses with Python's `json`, which takes NaN and any nesting; `StrictRoute` has `strict_json` do it.
 Errors, limits and the answers' shape belong to `server/`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, HTTPException, Path, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel
 
-from paddock import wire
+from paddock import strict_json, wire
 from paddock.errors import ClientLeftError, PaddockError
 
 Result = TypeVar("Result")
@@ -24,17 +24,24 @@ EXTENSION: dict[str, Any] = {"x-paddock-extension": True}
 """`openapi_extra` of a route that the contract does not have."""
 
 
+_PARSED_IN_PLACE_BYTES = 64 * 1024
+"""Longer bodies are parsed beside the event loop."""
+
+
 class StrictRequest(Request):
-    """A request whose `json()` refuses what JSON does not know."""
+    """A request whose `json()` refuses what JSON does not know. `row_fields` of its body hold rows."""
+
+    row_fields: Collection[str] = ()
 
     async def json(self) -> Any:
         body = await self.body()
         try:
-            wire.check_json(body)
+            if len(body) <= _PARSED_IN_PLACE_BYTES:
+                return strict_json.parse(body, self.row_fields)
+            return await run_in_threadpool(strict_json.parse, body, self.row_fields)
         except PaddockError as error:
             # FastAPI passes on an HTTPException unchanged and hides every other error behind one of its own.
             raise HTTPException(error.status, detail=error) from error
-        return json.loads(body)
 
 
 class StrictRoute(APIRoute):
@@ -42,9 +49,13 @@ class StrictRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        schema = None if self.body_field is None else self.body_field.field_info.annotation
+        row_fields = wire.row_fields(schema) if isinstance(schema, type) and issubclass(schema, BaseModel) else ()
 
         async def strict(request: Request) -> Response:
-            return await handle(StrictRequest(request.scope, request.receive))
+            strict_request = StrictRequest(request.scope, request.receive)
+            strict_request.row_fields = row_fields
+            return await handle(strict_request)
 
         return strict
 

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from paddock import wire
-from paddock.errors import InvalidRequestError
 
 
 @pytest.mark.parametrize("value", ["a", "meta/mmlu", "basic::equality", "job:epoch-1", "Größe", "x" * 256, "a..b"])
@@ -19,32 +16,6 @@ def test_ids_that_are_taken(value: str) -> None:
 def test_ids_that_are_refused(value: str) -> None:
     with pytest.raises(ValueError, match="an id"):
         wire.check_id(value)
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{",
-        b'{"a": NaN}',
-        b'{"a": Infinity}',
-        b'{"a": "\xff"}',
-        b'{"a": "\\ud800"}',
-        b"[" * 129 + b"]" * 129,
-        b"[" * 10_000,
-        b'{"a":' * 10_000,
-        b'{"a": 01}',
-        b"[1, 2",
-        b"{} {}",
-    ],
-)
-def test_what_is_no_json(body: bytes) -> None:
-    with pytest.raises(InvalidRequestError):
-        wire.check_json(body)
-
-
-def test_brackets_in_strings_are_no_nesting() -> None:
-    wire.check_json(json.dumps({"a": "[" * 1000, "b": '\\"{{' * 500, "c": ['"[' * 200]}).encode())
 
 
 _json = st.recursive(
@@ -59,8 +30,7 @@ _json = st.recursive(
 
 
 @given(_json)
-def test_every_json_value_is_taken_and_comes_back(value: object) -> None:
-    wire.check_json(json.dumps(value).encode())
+def test_every_json_value_comes_back(value: object) -> None:
     assert wire.from_json(wire.to_json(value)) == value
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from paddock.wire import Id, RequestBody, Schema
+from paddock.wire import Id, RequestBody, Rows, Schema
 
 
 class DatasetPurpose(StrEnum):
@@ -33,7 +33,7 @@ class RowsDataSource(Schema):
     """A dataset stored in rows."""
 
     type: Literal["rows"] = "rows"
-    rows: list[dict[str, Any]]
+    rows: Rows
 
 
 DataSource = Annotated[
@@ -71,7 +71,7 @@ class PaginatedResponse(Schema):
 
 
 class AppendRowsRequest(RequestBody):
-    rows: list[dict[str, Any]]
+    rows: Rows
 
 
 class RegisterDatasetRequest(RequestBody):

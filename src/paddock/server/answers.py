@@ -18,7 +18,9 @@ from paddock.errors import (
 )
 
 _MAX_ERRORS = 20
-"""A body with thousands of wrong items is told about the first ones; the answer stays small."""
+_MAX_CHARACTERS = {"detail": 2000, "message": 500, "pointer": 500}
+"""A body with thousands of wrong items is told about the first ones, and megabytes that a sentence quotes are cut: the
+answer stays small."""
 
 
 def install(app: FastAPI) -> None:
@@ -33,11 +35,14 @@ def error_response(error: PaddockError, request_id: str | None) -> Response:
     content: dict[str, Any] = {
         "status": error.status,
         "title": error.title,
-        "detail": error.detail,
+        "detail": _cut("detail", error.detail),
         "instance": request_id,
     }
     if isinstance(error, InvalidRequestError) and error.errors:
-        content["errors"] = [{"pointer": e.pointer, "message": e.message} for e in error.errors]
+        content["errors"] = [
+            {"pointer": _cut("pointer", e.pointer), "message": _cut("message", e.message)}
+            for e in error.errors[:_MAX_ERRORS]
+        ]
     headers = {}
     if error.status == http.HTTPStatus.CONFLICT:
         # The official client repeats a 409 by itself, which would only say the same again.
@@ -45,6 +50,11 @@ def error_response(error: PaddockError, request_id: str | None) -> Response:
     if isinstance(error, TooManyRequestsError):
         headers["Retry-After"] = str(error.retry_after_seconds)
     return Response(wire.to_json(content), error.status, headers, media_type="application/json")
+
+
+def _cut(name: str, text: str) -> str:
+    most = _MAX_CHARACTERS[name]
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _request_id(request: Request) -> str | None:

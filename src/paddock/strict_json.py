@@ -1,0 +1,139 @@
+"""A request's body as a value, if it is strict JSON: UTF-8, finite, not deep, nothing said twice, numbers that are kept.
+
+What a body means to its schema class is the class's business; what stands in a dataset's rows is nobody's here, but for
+what all JSON must keep to.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
+from itertools import islice
+from typing import Any, NoReturn
+
+import msgspec
+
+from paddock import wire
+from paddock.errors import FieldError, InvalidRequestError
+
+_MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**63 - 1
+
+# Digits that may not fit into 64 bits, an exponent that may not fit into a float. Also in strings, where it costs a walk.
+_MAYBE_UNFIT = re.compile(rb"\d{19}|[eE]\+?\d{3}")
+
+_MAX_REFUSALS = 20
+
+
+class _TwiceNamed(dict[str, Any]):
+    """An object in which names stand more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self.names = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+
+
+class _Unfit:
+    """A number that is kept neither as an integer of 64 bits nor as a float."""
+
+
+def parse(body: bytes, row_fields: Collection[str] = ()) -> Any:
+    """The value of a body. The fields `row_fields` hold rows: there a number of any size is taken (as its text, where
+    Python has no number for it), and of a name that stands twice the last.
+
+    Raises `InvalidRequestError` with the JSON pointers of what is wrong."""
+    text = check(body)
+    odd = False
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal odd
+        value = dict(pairs)
+        if len(value) == len(pairs):
+            return value
+        odd = True
+        return _TwiceNamed(pairs)
+
+    def number(digits: str) -> Any:
+        nonlocal odd
+        value = fitting(digits)
+        odd = odd or value is None
+        return _Unfit() if value is None else value
+
+    # Calling back for each number is slow, and hardly ever needed.
+    numbers: dict[str, Any] = {}
+    if _MAYBE_UNFIT.search(body) is not None:
+        numbers = {"parse_int": number, "parse_float": number}
+    value = json.loads(text, object_pairs_hook=members, **numbers)
+    if not odd:
+        return value
+    fields = tuple(islice(_refusals(value, "", row_fields), _MAX_REFUSALS))
+    if fields:
+        raise InvalidRequestError("; ".join(f"{f.pointer or 'body'}: {f.message}" for f in fields), errors=fields)
+    return json.loads(text, parse_int=any_number, parse_float=any_number)
+
+
+def check(body: bytes) -> str:
+    """The text of a body that is one JSON value. Raises `InvalidRequestError`."""
+    if body.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        _refuse("The body starts with a byte order mark: JSON is sent as UTF-8 without one.")
+    too_deep = f"The body is nested deeper than {wire.MAX_NESTING} levels."
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        _refuse(f"The body is not valid UTF-8 (byte {error.start}).")
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except msgspec.DecodeError as error:
+        _refuse(f"The body is not valid JSON: {reason(error)}.")
+    except RecursionError:
+        _refuse(too_deep)
+    if wire.is_too_deep(body):
+        _refuse(too_deep)
+    return text
+
+
+def reason(error: msgspec.DecodeError) -> str:
+    """What msgspec finds wrong with a text."""
+    said = str(error).removeprefix("JSON is malformed: ")
+    # Its words for an escape like \\ud800 that has no partner, and for a document that just ends.
+    return "it ends too early, or has a lone surrogate escape" if said == "Input data was truncated" else said
+
+
+def fitting(digits: str) -> int | float | None:
+    """The number that these digits write, or None if it is kept neither in 64 bits nor as a float."""
+    if digits.lstrip("-").isdecimal():
+        fits = len(digits) < 19 or (len(digits) <= 20 and _MIN_INTEGER <= int(digits) <= _MAX_INTEGER)
+        return int(digits) if fits else None
+    value = float(digits)
+    return value if math.isfinite(value) else None
+
+
+def any_number(digits: str) -> int | float | str:
+    """The number that these digits write, or they themselves where Python has none (1e400, thousands of digits)."""
+    try:
+        value = float(digits) if re.search(r"[.eE]", digits) else int(digits)
+    except ValueError:  # longer than `sys.get_int_max_str_digits()`, a limit that belongs to the process
+        return digits
+    return digits if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _refusals(value: Any, pointer: str, row_fields: Collection[str] = ()) -> Iterator[FieldError]:
+    if isinstance(value, _Unfit):
+        yield FieldError(pointer, "the number is too large: integers have 64 bits, other numbers those of a double")
+    elif isinstance(value, dict):
+        if isinstance(value, _TwiceNamed):
+            for name in value.names:
+                yield FieldError(f"{pointer}/{wire.escape_pointer(name)}", "this name stands more than once")
+        for name, item in value.items():
+            if name not in row_fields:
+                yield from _refusals(item, f"{pointer}/{wire.escape_pointer(name)}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _refusals(item, f"{pointer}/{index}")
+
+
+def _refuse(message: str) -> NoReturn:
+    raise InvalidRequestError(message, pointer="")
