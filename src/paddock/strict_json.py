@@ -27,6 +27,9 @@ _MAYBE_UNFIT = re.compile(rb"\d{19}|[eE]\+?\d{3}")
 
 _MAX_REFUSALS = 20
 
+MAX_VALUES = 20_000
+"""The most values that a body may hold outside of rows: a schema class looks at each, and says of each what is wrong."""
+
 
 class _TwiceNamed(dict[str, Any]):
     """An object in which names stand more than once."""
@@ -67,6 +70,8 @@ def parse(body: bytes, row_fields: Collection[str] = ()) -> Any:
     if _MAYBE_UNFIT.search(body) is not None:
         numbers = {"parse_int": number, "parse_float": number}
     value = json.loads(text, object_pairs_hook=members, **numbers)
+    if isinstance(value, dict | list) and sum(body.count(sign) for sign in (b",", b"[", b"{")) >= MAX_VALUES:
+        _check_count(value, row_fields)
     if not odd:
         return value
     fields = tuple(islice(_refusals(value, "", row_fields), _MAX_REFUSALS))
@@ -118,6 +123,23 @@ def any_number(digits: str) -> int | float | str:
     except ValueError:  # longer than `sys.get_int_max_str_digits()`, a limit that belongs to the process
         return digits
     return digits if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _check_count(value: Any, row_fields: Collection[str]) -> None:
+    num_values = 0
+    waiting: list[tuple[str, Any]] = [("", value)]
+    while waiting:
+        pointer, container = waiting.pop()
+        items = container.items() if isinstance(container, dict) else enumerate(container)
+        num_values += len(container)
+        if num_values > MAX_VALUES:
+            message = f"A body holds at most {MAX_VALUES} values outside of rows; here they become more."
+            raise InvalidRequestError(message, pointer=pointer)
+        waiting += [
+            (f"{pointer}/{wire.escape_pointer(str(name))}", item)
+            for name, item in items
+            if isinstance(item, dict | list) and not (pointer == "" and name in row_fields)
+        ]
 
 
 def _refusals(value: Any, pointer: str, row_fields: Collection[str] = ()) -> Iterator[FieldError]:

@@ -9,10 +9,11 @@ import contextvars
 import math
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any
+from enum import Enum
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, model_validator
 
 MAX_NESTING = 128
 """Levels of arrays and objects that a body may hold; deeper ones serve only to exhaust a parser's stack."""
@@ -53,11 +54,21 @@ def _as_the_contract_writes(schema: dict[str, Any]) -> None:
 
 
 class Schema(BaseModel):
-    """Base of every class of the contract. Unknown fields are kept aside, so that they can be named as ignored."""
+    """Base of every class of the contract. Unknown fields are kept aside, so that they can be named as ignored; a value
+    is of the type that its field declares, and "8" is no number."""
 
     model_config = ConfigDict(
-        extra="allow", json_schema_extra=_as_the_contract_writes, protected_namespaces=(), allow_inf_nan=False
+        extra="allow",
+        json_schema_extra=_as_the_contract_writes,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        strict=True,
     )
+
+
+Enumeration = TypeVar("Enumeration", bound=Enum)
+Named = Annotated[Enumeration, Strict(False)]
+"""A member of an enumeration, as a body names it: by its value."""
 
 
 class RequestBody(Schema):

@@ -73,6 +73,20 @@ def test_rows_hold_what_they_like() -> None:
     }
 
 
+def test_values_are_counted_outside_of_rows() -> None:
+    most = strict_json.MAX_VALUES
+    for body in ({"a": ["x"] * (most - 1)}, {"rows": [{"a": i} for i in range(most)], "b": [1, 2]}):
+        assert strict_json.parse(json.dumps(body).encode(), ("rows",)) == body
+    for body, pointer in (
+        ({"a": ["x"] * most}, "/a"),
+        ({"a": {"b~": [[1]] * (most // 2), "c": []}}, "/a/b~0/"),
+        ([0] * (most + 1), ""),
+    ):
+        with pytest.raises(InvalidRequestError, match="at most 20000 values") as raised:
+            strict_json.parse(json.dumps(body).encode(), ("rows",))
+        assert raised.value.errors[0].pointer.startswith(pointer)
+
+
 def test_brackets_in_strings_are_no_nesting() -> None:
     value = {"a": "[" * 1000, "b": '\\"{{' * 500, "c": ['"[' * 200], "d": [[]] * 200, "e": "\\"}
     assert strict_json.parse(json.dumps(value).encode()) == value

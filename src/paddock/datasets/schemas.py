@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from paddock.wire import Id, RequestBody, Rows, Schema
+from paddock.wire import Id, Named, RequestBody, Rows, Schema
 
 
 class DatasetPurpose(StrEnum):
@@ -51,7 +51,7 @@ class Dataset(Schema):
     )
     provider_id: str = Field(description="ID of the provider that owns this resource")
     type: Literal["dataset"] = "dataset"
-    purpose: DatasetPurpose
+    purpose: Named[DatasetPurpose]
     source: DataSource
     metadata: dict[str, Any] = Field(default_factory=dict, description="Any additional metadata for this dataset")
 
@@ -77,7 +77,7 @@ class AppendRowsRequest(RequestBody):
 class RegisterDatasetRequest(RequestBody):
     """A dataset to keep: its rows, or where they are read from, once, when it is registered."""
 
-    purpose: DatasetPurpose
+    purpose: Named[DatasetPurpose]
     source: DataSource
     dataset_id: Id | None = Field(default=None, description="Its id from now on; one is made up where none is given")
     metadata: dict[str, Any] | None = Field(default=None, description="Any additional metadata for this dataset")
