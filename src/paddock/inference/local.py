@@ -130,7 +130,8 @@ def _text_of_turn(message: Message, index: int) -> str:
     for part_index, part in enumerate(content or ()):
         if part.get("type") != "text":
             raise InvalidRequestError(
-                f"Part {part_index} of message {index} is of the type {part.get('type')}; local models read text only."
+                f"Part {part_index} of message {index} is of the type {part.get('type')}; local models read text only.",
+                pointer=f"/messages/{index}/content/{part_index}",
             )
         texts.append(part["text"])
     return "".join(texts)

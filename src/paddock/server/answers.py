@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import Match
 
 from paddock import wire
 from paddock.errors import (
@@ -38,10 +40,11 @@ def error_response(error: PaddockError, request_id: str | None) -> Response:
         "detail": _cut("detail", error.detail),
         "instance": request_id,
     }
-    if isinstance(error, InvalidRequestError) and error.errors:
+    if error.status == http.HTTPStatus.BAD_REQUEST:
+        # What has no place of its own, such as a remote server's refusal, is about the whole.
+        fields = getattr(error, "errors", ()) or (FieldError("", error.detail),)
         content["errors"] = [
-            {"pointer": _cut("pointer", e.pointer), "message": _cut("message", e.message)}
-            for e in error.errors[:_MAX_ERRORS]
+            {"pointer": _cut("pointer", e.pointer), "message": _cut("message", e.message)} for e in fields[:_MAX_ERRORS]
         ]
     headers = {}
     if error.status == http.HTTPStatus.CONFLICT:
@@ -76,7 +79,17 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     answer.title = http.HTTPStatus(error.status_code).phrase
     response = error_response(answer, _request_id(request))
     response.headers.update(error.headers or {})
+    if error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
+        response.headers["Allow"] = ", ".join(_methods(request))
     return response
+
+
+def _methods(request: Request) -> Iterator[str]:
+    """The methods that some route knows at this path; Starlette names only those of the first one."""
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            yield method
 
 
 _SENTENCES = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 import time
 import uuid
 from urllib.parse import urlsplit
@@ -24,6 +25,8 @@ from paddock.settings import Settings
 log = logging.getLogger("paddock.requests")
 
 _MAX_IGNORED_IN_HEADER = 20
+_JSON_TYPE = re.compile(r"application/(?:[a-z0-9.-]+\+)?json")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class RequestFrame:
@@ -82,7 +85,13 @@ class RequestFrame:
             raise self._too_large()
         has_body = length not in (None, "0") or "transfer-encoding" in headers
         if has_body and method in ("POST", "PUT", "PATCH") and not _is_json(headers.get("content-type", "")):
-            raise InvalidRequestError("The body must be JSON: send the header `Content-Type: application/json`.")
+            raise InvalidRequestError(
+                "The body must be JSON in UTF-8: send the header `Content-Type: application/json`.", pointer="Content-Type"
+            )
+        if has_body and headers.get("content-encoding", "identity").strip().lower() != "identity":
+            raise InvalidRequestError(
+                "Bodies are taken as they are, not compressed: send no `Content-Encoding`.", pointer="Content-Encoding"
+            )
 
     def _is_known_host(self, name: str) -> bool:
         if name in ("localhost", self._settings.host.lower(), *self._settings.allowed_hosts):
@@ -119,11 +128,13 @@ def _host_name(host: str) -> str:
 
 
 def _is_json(content_type: str) -> bool:
-    media_type = content_type.partition(";")[0].strip().lower()
-    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+    media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    charsets = [parameter.partition("=")[2].strip('"') for parameter in parameters if parameter.startswith("charset=")]
+    return _JSON_TYPE.fullmatch(media_type) is not None and all(c in ("utf-8", "utf8", "us-ascii") for c in charsets)
 
 
 def _header_list(pointers: list[str]) -> str:
     """Pointers as one header value: printable ASCII, the first ones only."""
     shown = ", ".join(pointers[:_MAX_IGNORED_IN_HEADER]) + (", …" if len(pointers) > _MAX_IGNORED_IN_HEADER else "")
-    return shown.encode("ascii", "backslashreplace").decode()[:2000].replace("\r", " ").replace("\n", " ")
+    ascii_only = shown.encode("ascii", "backslashreplace").decode()
+    return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found.group()):02x}", ascii_only)[:2000]
