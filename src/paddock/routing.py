@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, HTTPException, Path, Request, Response
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel
@@ -67,6 +67,10 @@ def router(*tags: str) -> APIRouter:
 
 PathId = Annotated[str, Path(), AfterValidator(wire.check_id)]
 """A resource's id in the path; declare the route with `{name:path}`, for ids may hold slashes."""
+
+
+StoredNumber = Annotated[int, Query(ge=-(2**63), lt=2**63)]
+"""A number in the query that the database is asked with."""
 
 
 def raw_body(schema: type[BaseModel]) -> dict[str, Any]:

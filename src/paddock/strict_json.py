@@ -22,13 +22,18 @@ from paddock.errors import FieldError, InvalidRequestError
 
 _MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**63 - 1
 
-# Digits that may not fit into 64 bits, an exponent that may not fit into a float. Also in strings, where it costs a walk.
+_STRING_OR_NOT = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[^"]++', re.DOTALL)
+
+# Digits that may not fit into 64 bits, an exponent that may not fit into a float.
 _MAYBE_UNFIT = re.compile(rb"\d{19}|[eE]\+?\d{3}")
 
 _MAX_REFUSALS = 20
 
 MAX_VALUES = 20_000
 """The most values that a body may hold outside of rows: a schema class looks at each, and says of each what is wrong."""
+
+_MOST_SIGNS_WITH_ROWS = 1_000_000
+"""Rows in a typed body are evaluated while the client waits; they are few, and this is far beyond what those hold."""
 
 
 class _TwiceNamed(dict[str, Any]):
@@ -49,6 +54,7 @@ def parse(body: bytes, row_fields: Collection[str] = ()) -> Any:
 
     Raises `InvalidRequestError` with the JSON pointers of what is wrong."""
     text = check(body)
+    num_signs, maybe_unfit = _look(body, most_signs=_MOST_SIGNS_WITH_ROWS if row_fields else 4 * MAX_VALUES)
     odd = False
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -66,11 +72,9 @@ def parse(body: bytes, row_fields: Collection[str] = ()) -> Any:
         return _Unfit() if value is None else value
 
     # Calling back for each number is slow, and hardly ever needed.
-    numbers: dict[str, Any] = {}
-    if _MAYBE_UNFIT.search(body) is not None:
-        numbers = {"parse_int": number, "parse_float": number}
+    numbers = {"parse_int": number, "parse_float": number} if maybe_unfit else {}
     value = json.loads(text, object_pairs_hook=members, **numbers)
-    if isinstance(value, dict | list) and sum(body.count(sign) for sign in (b",", b"[", b"{")) >= MAX_VALUES:
+    if isinstance(value, dict | list) and num_signs >= MAX_VALUES:
         _check_count(value, row_fields)
     if not odd:
         return value
@@ -123,6 +127,21 @@ def any_number(digits: str) -> int | float | str:
     except ValueError:  # longer than `sys.get_int_max_str_digits()`, a limit that belongs to the process
         return digits
     return digits if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _look(text: bytes, most_signs: int) -> tuple[int, bool]:
+    """How many commas and opening brackets a JSON text has, no fewer than values but for one; and whether it may hold a
+    number that does not fit. What has far too many is refused here, before anything is built from it."""
+    num_signs, maybe_unfit = 0, False
+    for found in _STRING_OR_NOT.finditer(text):
+        run = found.group()
+        if run.startswith(b'"'):
+            continue
+        num_signs += run.count(b",") + run.count(b"[") + run.count(b"{")
+        maybe_unfit = maybe_unfit or _MAYBE_UNFIT.search(run) is not None
+        if num_signs > most_signs:
+            _refuse(f"A body holds at most {MAX_VALUES} values outside of rows, and this one holds many more in all.")
+    return num_signs, maybe_unfit
 
 
 def _check_count(value: Any, row_fields: Collection[str]) -> None:

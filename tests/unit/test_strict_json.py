@@ -85,6 +85,8 @@ def test_values_are_counted_outside_of_rows() -> None:
         with pytest.raises(InvalidRequestError, match="at most 20000 values") as raised:
             strict_json.parse(json.dumps(body).encode(), ("rows",))
         assert raised.value.errors[0].pointer.startswith(pointer)
+    with pytest.raises(InvalidRequestError, match="many more"):
+        strict_json.parse(b"[" + b'"a",' * (5 * most) + b"0]")
 
 
 def test_brackets_in_strings_are_no_nesting() -> None:

@@ -45,7 +45,9 @@ def check(
     Raises `NotFoundError` for an unknown benchmark, and `InvalidRequestError` for whatever else the client can mend."""
     benchmark = evaluation.benchmarks.get(benchmark_id)
     if not benchmark.scoring_functions:
-        raise InvalidRequestError(f"The benchmark {benchmark_id!r} names no scoring functions to run.", pointer="benchmark_id")
+        raise InvalidRequestError(
+            f"The benchmark {benchmark_id!r} names no scoring functions to run.", pointer="benchmark_id"
+        )
     resolved = plan.resolve(
         config,
         benchmark.scoring_functions,
@@ -57,7 +59,9 @@ def check(
     dataset = datasets.get(benchmark.dataset_id)
     num_rows = dataset.num_rows if config.num_examples is None else min(config.num_examples, dataset.num_rows)
     if num_rows == 0:
-        raise InvalidRequestError(f"The dataset {dataset.dataset_id!r} has no rows to evaluate.", pointer="benchmark_id")
+        raise InvalidRequestError(
+            f"The dataset {dataset.dataset_id!r} has no rows to evaluate.", pointer="benchmark_id"
+        )
     _check_rows(dataset, datasets, resolved, num_rows)
     new = NewJob(
         job_id=str(uuid.uuid4()),

@@ -86,7 +86,8 @@ class RequestFrame:
         has_body = length not in (None, "0") or "transfer-encoding" in headers
         if has_body and method in ("POST", "PUT", "PATCH") and not _is_json(headers.get("content-type", "")):
             raise InvalidRequestError(
-                "The body must be JSON in UTF-8: send the header `Content-Type: application/json`.", pointer="Content-Type"
+                "The body must be JSON in UTF-8: send the header `Content-Type: application/json`.",
+                pointer="Content-Type",
             )
         if has_body and headers.get("content-encoding", "identity").strip().lower() != "identity":
             raise InvalidRequestError(

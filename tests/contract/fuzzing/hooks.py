@@ -92,7 +92,9 @@ def refusals_say_what_to_mend(context: Any, response: Response, case: Case) -> N
     if response.status_code == 400:
         assert error.get("errors"), "the refusal names no place"
         for found in error["errors"]:
-            assert found["pointer"] == "" or found["pointer"][0] == "/" or re.fullmatch(r"[\w-]+", found["pointer"]), found
+            assert found["pointer"] == "" or found["pointer"][0] == "/" or re.fullmatch(r"[\w-]+", found["pointer"]), (
+                found
+            )
             assert found["message"], found
 
 

@@ -54,7 +54,19 @@ def fuzz(
     configuration.write_text(_CONFIGURATION.format(hooks=json.dumps(str(Path(__file__).with_name("hooks.py")))))
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(configuration), "run", str(CONTRACT)),
-        *("--url", server.url, "--checks", "all", "--exclude-checks", _LEFT_OUT, "--phases", phases, "--mode", "all", "--continue-on-failure"),
+        *(
+            "--url",
+            server.url,
+            "--checks",
+            "all",
+            "--exclude-checks",
+            _LEFT_OUT,
+            "--phases",
+            phases,
+            "--mode",
+            "all",
+            "--continue-on-failure",
+        ),
         *("--max-examples", str(max_examples), "--seed", str(seed), "--request-timeout", "60", "--no-shrink"),
     ]
     given = {"ids": IDS, "url": server.url, "counts": str(counts)}

@@ -70,6 +70,7 @@ def _seed(server: LiveServer) -> None:
         ("chats", "post-training/messages", chats),
         ("team/pairs", "post-training/messages", pairs),
         ("empty", "eval/question-answer", []),
+        ("grown", "eval/question-answer", []),
     ):
         body = {"dataset_id": dataset_id, "purpose": purpose, "source": {"type": "rows", "rows": rows}}
         server.call("POST", "/v1beta/datasets", body)
