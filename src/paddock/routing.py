@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine
 from typing import Annotated, Any, TypeVar
 
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel
 
@@ -25,7 +26,20 @@ EXTENSION: dict[str, Any] = {"x-paddock-extension": True}
 
 
 _PARSED_IN_PLACE_BYTES = 64 * 1024
-"""Longer bodies are parsed beside the event loop."""
+
+_one_at_a_time: RunVar[CapacityLimiter] = RunVar("one_at_a_time")
+
+
+async def parsed(body: bytes, parse: Callable[..., Result], *arguments: Any) -> Result:
+    """What `parse(body, …)` returns. Long bodies are parsed beside the event loop, and one at a time: the interpreter's
+    lock lets no two go on at once, and each more that waits for it has the event loop wait longer."""
+    if len(body) <= _PARSED_IN_PLACE_BYTES:
+        return parse(body, *arguments)
+    try:
+        limiter = _one_at_a_time.get()
+    except LookupError:
+        _one_at_a_time.set(limiter := CapacityLimiter(1))
+    return await to_thread.run_sync(parse, body, *arguments, limiter=limiter)
 
 
 class StrictRequest(Request):
@@ -36,9 +50,7 @@ class StrictRequest(Request):
     async def json(self) -> Any:
         body = await self.body()
         try:
-            if len(body) <= _PARSED_IN_PLACE_BYTES:
-                return strict_json.parse(body, self.row_fields)
-            return await run_in_threadpool(strict_json.parse, body, self.row_fields)
+            return await parsed(body, strict_json.parse, self.row_fields)
         except PaddockError as error:
             # FastAPI passes on an HTTPException unchanged and hides every other error behind one of its own.
             raise HTTPException(error.status, detail=error) from error

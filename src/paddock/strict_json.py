@@ -22,12 +22,13 @@ from paddock.errors import FieldError, InvalidRequestError
 
 _MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**63 - 1
 
-_STRING_OR_NOT = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[^"]++', re.DOTALL)
+_NO_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
 
 # Digits that may not fit into 64 bits, an exponent that may not fit into a float.
 _MAYBE_UNFIT = re.compile(rb"\d{19}|[eE]\+?\d{3}")
 
 _MAX_REFUSALS = 20
+_TOO_DEEP = f"The body is nested deeper than {wire.MAX_NESTING} levels."
 
 MAX_VALUES = 20_000
 """The most values that a body may hold outside of rows: a schema class looks at each, and says of each what is wrong."""
@@ -53,8 +54,10 @@ def parse(body: bytes, row_fields: Collection[str] = ()) -> Any:
     Python has no number for it), and of a name that stands twice the last.
 
     Raises `InvalidRequestError` with the JSON pointers of what is wrong."""
-    text = check(body)
+    text = _checked(body)
     num_signs, maybe_unfit = _look(body, most_signs=_MOST_SIGNS_WITH_ROWS if row_fields else 4 * MAX_VALUES)
+    if row_fields and num_signs > 4 * MAX_VALUES:
+        _check_rest(body, row_fields)
     odd = False
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -84,11 +87,10 @@ def parse(body: bytes, row_fields: Collection[str] = ()) -> Any:
     return json.loads(text, parse_int=any_number, parse_float=any_number)
 
 
-def check(body: bytes) -> str:
+def _checked(body: bytes) -> str:
     """The text of a body that is one JSON value. Raises `InvalidRequestError`."""
     if body.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         _refuse("The body starts with a byte order mark: JSON is sent as UTF-8 without one.")
-    too_deep = f"The body is nested deeper than {wire.MAX_NESTING} levels."
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
@@ -98,9 +100,7 @@ def check(body: bytes) -> str:
     except msgspec.DecodeError as error:
         _refuse(f"The body is not valid JSON: {reason(error)}.")
     except RecursionError:
-        _refuse(too_deep)
-    if wire.is_too_deep(body):
-        _refuse(too_deep)
+        _refuse(_TOO_DEEP)
     return text
 
 
@@ -129,19 +129,41 @@ def any_number(digits: str) -> int | float | str:
     return digits if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _look(text: bytes, most_signs: int) -> tuple[int, bool]:
-    """How many commas and opening brackets a JSON text has, no fewer than values but for one; and whether it may hold a
-    number that does not fit. What has far too many is refused here, before anything is built from it."""
-    num_signs, maybe_unfit = 0, False
-    for found in _STRING_OR_NOT.finditer(text):
-        run = found.group()
-        if run.startswith(b'"'):
-            continue
+def _look(document: bytes, most_signs: int) -> tuple[int, bool]:
+    """How many commas and opening brackets a JSON document has, no fewer than values but for one; and whether it may hold
+    a number that does not fit. What is too deep, or has far too many, is refused before anything is built from it."""
+    num_signs, depth, maybe_unfit = 0, 0, False
+    for run in _outside_of_strings(document):
         num_signs += run.count(b",") + run.count(b"[") + run.count(b"{")
-        maybe_unfit = maybe_unfit or _MAYBE_UNFIT.search(run) is not None
         if num_signs > most_signs:
             _refuse(f"A body holds at most {MAX_VALUES} values outside of rows, and this one holds many more in all.")
+        for bracket in run.translate(None, _NO_BRACKETS):
+            depth += 1 if bracket in b"[{" else -1
+            if depth > wire.MAX_NESTING:
+                _refuse(_TOO_DEEP)
+        maybe_unfit = maybe_unfit or _MAYBE_UNFIT.search(run) is not None
     return num_signs, maybe_unfit
+
+
+def _check_rest(document: bytes, row_fields: Collection[str]) -> None:
+    """Raise `InvalidRequestError` if what is many stands outside of the rows."""
+    try:
+        members = msgspec.json.decode(document, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:
+        return  # no object: its class says so
+    for name, raw in members.items():
+        if name not in row_fields:
+            _look(bytes(raw), 4 * MAX_VALUES)
+
+
+def _outside_of_strings(document: bytes) -> Iterator[bytes]:
+    if b"\\" in document:
+        document = document.replace(b"\\\\", b"").replace(b'\\"', b"")
+    end = 0
+    while (start := document.find(b'"', end)) >= 0:
+        yield document[end:start]
+        end = document.find(b'"', start + 1) + 1
+    yield document[end:]
 
 
 def _check_count(value: Any, row_fields: Collection[str]) -> None:

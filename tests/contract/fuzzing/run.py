@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -38,6 +39,13 @@ class Outcome:
     cases: dict[str, int]
     statuses: dict[str, int]
     violations: str
+
+    @property
+    def num_violations(self) -> int:
+        """How many different failures and errors the report tells of; a run that did not come to its end is one."""
+        found = re.search(r"=+ (?:(\d+) failures?)?[, ]*(?:(\d+) errors?)?.* in [\d.]+s =+", self.violations)
+        counted = sum(int(count) for count in found.groups() if count) if found else 0
+        return max(counted, 1) if self.violations else 0
 
 
 def fuzz(
