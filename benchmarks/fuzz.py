@@ -35,7 +35,9 @@ def main() -> int:
     parser.add_argument("--max-examples", type=int, default=200, help="for each operation, in a run")
     parser.add_argument("--seed", type=int, help="of the first run; by default the one after the ledger's last")
     options = parser.parse_args()
-    seed: int = options.seed if options.seed is not None else max((int(str(e["seed"])) for e in earlier()), default=0) + 1
+    seed: int = (
+        options.seed if options.seed is not None else max((int(str(e["seed"])) for e in earlier()), default=0) + 1
+    )
     until = time.monotonic() + options.minutes * 60
     num_violations = 0
     with tempfile.TemporaryDirectory() as folder:

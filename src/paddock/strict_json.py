@@ -75,7 +75,7 @@ def parse(body: bytes, row_fields: Collection[str] = ()) -> Any:
         return _Unfit() if value is None else value
 
     # Calling back for each number is slow, and hardly ever needed.
-    numbers = {"parse_int": number, "parse_float": number} if maybe_unfit else {}
+    numbers: dict[str, Any] = {"parse_int": number, "parse_float": number} if maybe_unfit else {}
     value = json.loads(text, object_pairs_hook=members, **numbers)
     if isinstance(value, dict | list) and num_signs >= MAX_VALUES:
         _check_count(value, row_fields)

@@ -663,12 +663,8 @@ def large() -> Iterator[Hostile]:
     texts = b"[" + b'"x",' * 999_999 + b'"x"]'
     yield post("10^6 items of a wrong type", "rerank", b'{"model": "ranker", "query": "q", "items": %s}' % million)
     yield post("10^6 items", "rerank", b'{"model": "ranker", "query": "q", "items": %s}' % texts)
-    yield post(
-        "10^6 regexes",
-        "score",
-        b'{"input_rows": [{}], "scoring_functions": {"basic::regex_parser_multiple_choice_answer": {"type": "regex_parser", "parsing_regexes": %s}}}'
-        % texts,
-    )
+    function = b'"basic::regex_parser_multiple_choice_answer": {"type": "regex_parser", "parsing_regexes": %s}' % texts
+    yield post("10^6 regexes", "score", b'{"input_rows": [{}], "scoring_functions": {%s}}' % function)
     yield post(
         "10^6 stops", "chat", b'{"model": "pupil", "messages": [{"role": "user", "content": "q"}], "stop": %s}' % texts
     )

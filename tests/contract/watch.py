@@ -101,8 +101,9 @@ def _some_int(digits: str) -> int:
 
 def look(method: str, path: str, status: int, content_type: str | None, body: bytes) -> None:
     """Keep what is wrong with an answer in `violations`."""
-    for problem in problems(method, path, status, content_type, body):
-        violations.append(f"{method} {path} → {status}: {problem}; body {body[:500]!r}")
+    found = "; ".join(problems(method, path, status, content_type, body))
+    if found:
+        violations.append(f"{method} {path} → {status}: {found}; body {body[:500]!r}")
 
 
 # ---------------------------------------------------------------------------------------------------- the two places
@@ -150,19 +151,26 @@ def _wrap_apps() -> None:
 
 
 def _wrap_httpx() -> None:
-    send = httpx.Client.send
+    send, send_async = httpx.Client.send, httpx.AsyncClient.send
 
     def watched(self: httpx.Client, request: httpx.Request, **options: Any) -> httpx.Response:
         response = send(self, request, **options)
-        origin = f"{request.url.scheme}://{request.url.netloc.decode()}"
-        if origin in _followed and not options.get("stream"):
-            look(
-                request.method,
-                request.url.path,
-                response.status_code,
-                response.headers.get("content-type"),
-                response.content,
-            )
+        if not options.get("stream"):
+            _look_at(response)
+        return response
+
+    async def watched_async(self: httpx.AsyncClient, request: httpx.Request, **options: Any) -> httpx.Response:
+        response = await send_async(self, request, **options)
+        if not options.get("stream"):
+            _look_at(response)
         return response
 
     httpx.Client.send = watched  # type: ignore[method-assign]
+    httpx.AsyncClient.send = watched_async  # type: ignore[method-assign]
+
+
+def _look_at(response: httpx.Response) -> None:
+    request = response.request
+    if f"{request.url.scheme}://{request.url.netloc.decode()}" in _followed:
+        content_type = response.headers.get("content-type")
+        look(request.method, request.url.path, response.status_code, content_type, response.content)
