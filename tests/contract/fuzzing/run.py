@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,9 +56,11 @@ def fuzz(
     seed: int,
     max_examples: int,
     phases: str = "examples,coverage,fuzzing,stateful",
+    operations: Sequence[str] = (),
     timeout_seconds: float,
 ) -> Outcome:
-    """Send made-up requests to `server`: `max_examples` for each operation in the phase of fuzzing."""
+    """Send made-up requests to `server`: `max_examples` for each operation in the phase of fuzzing. `operations`, such as
+    `GET /v1beta/datasets`, are all if none is named."""
     configuration, counts = folder / "schemathesis.toml", folder / f"counts-{seed}.json"
     configuration.write_text(_CONFIGURATION.format(hooks=json.dumps(str(Path(__file__).with_name("hooks.py")))))
     command = [
@@ -76,6 +79,7 @@ def fuzz(
             "--continue-on-failure",
         ),
         *("--max-examples", str(max_examples), "--seed", str(seed), "--request-timeout", "60", "--no-shrink"),
+        *(part for operation in operations for part in ("--include-name", operation)),
     ]
     given = {"ids": IDS, "url": server.url, "counts": str(counts)}
     run = subprocess.run(
