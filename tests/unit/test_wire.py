@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from paddock import wire
 
@@ -58,6 +62,43 @@ def test_fields_that_nothing_reads_are_named_by_pointer() -> None:
     finally:
         wire.ignored_fields.reset(token)
     assert notes == ["/extra", "/inner/y", "/many/1/a~1b", "/table/k~0/z"]
+
+
+class _Colour(StrEnum):
+    RED = "red"
+
+
+class _Typed(wire.Schema):
+    n: int = 0
+    x: float = 0.0
+    yes: bool = False
+    text: str = ""
+    colour: wire.Named[_Colour] = _Colour.RED
+
+
+def test_a_value_is_of_its_fields_type() -> None:
+    assert _Typed.model_validate({"x": 1, "colour": "red"}).x == 1.0
+    for wrong in (
+        {"n": "8"},
+        {"n": True},
+        {"n": 1.5},
+        {"x": "1"},
+        {"yes": 1},
+        {"yes": "true"},
+        {"text": 1},
+        {"colour": 1},
+    ):
+        with pytest.raises(ValidationError):
+            _Typed.model_validate(wrong)
+
+
+def test_the_fields_that_hold_rows_are_told_by_their_type() -> None:
+    class Body(wire.RequestBody):
+        rows: wire.Rows
+        items: list[_Inner]
+        metadata: dict[str, Any]
+
+    assert wire.row_fields(Body) == ("rows",)
 
 
 def test_schemas_say_nothing_of_additional_properties() -> None:
