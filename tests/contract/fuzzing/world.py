@@ -100,8 +100,9 @@ def _seed_jobs(server: LiveServer) -> None:
         "logger_config": {},
     }
     server.call("POST", "/v1alpha/post-training/supervised-fine-tune", training)
-    # The engine's first answer takes the seconds that it needs to start.
-    server.call("POST", "/v1alpha/inference/rerank", {"model": "tiny", "query": "q", "items": ["a"]})
+    # The engine's first answer takes the time that it needs to start, on a busy machine a minute.
+    ranking = {"model": "tiny", "query": "q", "items": ["a"]}
+    server.http.post("/v1alpha/inference/rerank", json=ranking, timeout=300).raise_for_status()
     for job in (job_id, "tuned"):
-        assert server.wait_for_job(job)["status"] == "completed", server.log
+        assert server.wait_for_job(job, seconds=300)["status"] == "completed", server.log
     IDS["job_id"] = [job_id]
