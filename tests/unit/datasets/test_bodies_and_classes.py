@@ -40,17 +40,18 @@ def client() -> Iterator[TestClient]:
         yield client
 
 
+INTEGERS = st.integers(-(2**63), 2**63 - 1)  # beyond, what a field may hold depends on the field
 ANYTHING = st.one_of(
     st.none(),
     st.booleans(),
-    st.integers(-(2**63), 2**63 - 1),
+    INTEGERS,
     st.floats(allow_nan=False, allow_infinity=False),
     st.text("aä/~.\x00 \U0001f600", max_size=4),
-    st.lists(st.integers(), max_size=2),
-    st.dictionaries(st.sampled_from(["a", "rows", "type"]), st.integers(), max_size=2),
+    st.lists(INTEGERS, max_size=2),
+    st.dictionaries(st.sampled_from(["a", "rows", "type"]), INTEGERS, max_size=2),
 )
 ROWS = st.lists(st.dictionaries(st.text("ab", max_size=2), ANYTHING, max_size=2), max_size=3)
-NEARLY_ROWS = st.lists(st.dictionaries(st.text("ab", max_size=1), st.integers(), max_size=1) | ANYTHING, max_size=3)
+NEARLY_ROWS = st.lists(st.dictionaries(st.text("ab", max_size=1), INTEGERS, max_size=1) | ANYTHING, max_size=3)
 
 
 def _texts(values: st.SearchStrategy[Any]) -> st.SearchStrategy[str]:
