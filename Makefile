@@ -44,6 +44,7 @@ fuzz: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/startup.py
 	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/hostile.py
+	$(BIN)/python benchmarks/evaluation.py
 
 coverage-sim: $(STAMP)
 	$(BIN)/python benchmarks/coverage_sim.py
