@@ -24,7 +24,10 @@ CLASSES = [
 _OF_BODIES = ("wire.py", "strict_json.py", "server/frame.py", "datasets/bodies.py")
 """Where refusals are made that any body may meet; those of single fields stand in the slices' pages."""
 
-_RAISED = {error.__name__ for error in CLASSES} - {"PaddockError", "InvalidRequestError"} | {"_BusyError", "_BrokenError"}
+_RAISED = {error.__name__ for error in CLASSES} - {"PaddockError", "InvalidRequestError"} | {
+    "_BusyError",
+    "_BrokenError",
+}
 _RAISED_OF_BODIES = {"InvalidRequestError", "FieldError", "ValueError", "_refuse"}
 
 
