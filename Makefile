@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 STAMP := $(VENV)/.paddock-ready
 
-.PHONY: setup clients quickstart serve test check bench coverage-sim clean
+.PHONY: setup clients quickstart serve test check fuzz bench coverage-sim clean
 
 setup: clients
 
@@ -41,8 +41,13 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Ten minutes of fuzzing the contract; FUZZ="--minutes 60 --max-examples 500" for more. Counts go to benchmarks/ledger.jsonl.
+fuzz: $(STAMP)
+	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/fuzz.py $(FUZZ)
+
 bench: $(STAMP)
 	$(BIN)/python benchmarks/startup.py
+	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/hostile.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/overload.py
 

@@ -17,9 +17,20 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from contract import watch
 from paddock.settings import Settings
 from paddock.storage.data_dir import DataDir
 from paddock.storage.database import Database
+
+watch.install()
+
+
+@pytest.fixture(autouse=True)
+def contract_violations() -> Iterator[list[str]]:
+    """Every answer that a test gets is held to the contract; the test fails if one breaks it."""
+    watch.violations.clear()
+    yield watch.violations
+    assert watch.violations == []
 
 
 @pytest.fixture

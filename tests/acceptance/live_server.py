@@ -15,6 +15,8 @@ from typing import Any
 import httpx
 import yaml
 
+from contract import watch
+
 _STARTED = re.compile(r"Paddock serves (http://\S+) from")
 START_SECONDS = 30.0
 
@@ -71,6 +73,7 @@ class LiveServer:
             assert time.monotonic() < deadline, self.log
             time.sleep(0.02)
         self.url = found.group(1)
+        watch.follow(self.url)
         self.http.close()
         self.http = httpx.Client(base_url=self.url, timeout=60)
         while True:

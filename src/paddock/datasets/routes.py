@@ -50,13 +50,9 @@ DatasetRoots = Annotated[Sequence[Path], Depends(_dataset_roots)]
 async def append_rows(request: Request, datasets: Datasets, dataset_id: PathId, key: IdempotencyKey) -> Response:
     """Append rows to a dataset."""
     body = await request.body()
-
-    def append() -> None:
-        texts = bodies.parse_rows(body, dataset_id)
-        num_rows = datasets.append(dataset_id, texts, idempotency_key=key, body=body)
-        routing.count_rows(request, "append", num_rows)
-
-    await run_in_threadpool(append)
+    texts = await routing.parsed(body, bodies.parse_rows, dataset_id)
+    num_rows = await run_in_threadpool(datasets.append, dataset_id, texts, idempotency_key=key, body=body)
+    routing.count_rows(request, "append", num_rows)
     return _json(b"null")
 
 
@@ -146,11 +142,10 @@ def get_dataset(datasets: Datasets, dataset_id: PathId) -> Response:
 )
 async def register_dataset(request: Request, datasets: Datasets, roots: DatasetRoots) -> Response:
     """Register a dataset: its rows, or a URI that they are read from now. The same again is fine."""
-    body = await request.body()
+    parsed = await routing.parsed(await request.body(), bodies.parse_registration)
 
     def register() -> Response:
-        dataset = registration.register(datasets, roots, bodies.parse_registration(body))
-        return _dataset_answer(datasets, dataset)
+        return _dataset_answer(datasets, registration.register(datasets, roots, parsed))
 
     return await run_in_threadpool(register)
 

@@ -16,6 +16,7 @@ from paddock.errors import ForbiddenError, InvalidRequestError
 from paddock.settings import Settings, is_loopback
 
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_JSON_TYPE = re.compile(r"application/(?:[a-z0-9.-]+\+)?json")
 
 
 class Browsers:
@@ -35,8 +36,8 @@ class Browsers:
         # Following a link to a page of ours is no harm: the page with the link does not see the answer.
         if foreign and (method != "GET" or headers.get("sec-fetch-mode") != "navigate"):
             raise ForbiddenError("Requests from pages of another origin are refused.")
-        if method not in ("GET", "HEAD") and declares_body(headers) and not _is_json(headers.getlist("content-type")):
-            raise InvalidRequestError("The body must be JSON: send the header `Content-Type: application/json`.")
+        if method not in ("GET", "HEAD") and declares_body(headers):
+            _check_body(headers)
 
     def _host(self, headers: Headers) -> str:
         hosts = headers.getlist("host")
@@ -61,8 +62,21 @@ def _netloc(origin: str) -> str:
         return ""
 
 
+def _check_body(headers: Headers) -> None:
+    """Raise `InvalidRequestError` unless a body is declared as plain JSON in UTF-8."""
+    if not _is_json(headers.getlist("content-type")):
+        raise InvalidRequestError(
+            "The body must be JSON in UTF-8: send the header `Content-Type: application/json`.", pointer="Content-Type"
+        )
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise InvalidRequestError(
+            "Bodies are taken as they are, not compressed: send no `Content-Encoding`.", pointer="Content-Encoding"
+        )
+
+
 def _is_json(content_types: list[str]) -> bool:
     if len(content_types) != 1:
         return False
-    media_type = content_types[0].partition(";")[0].strip().lower()
-    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+    media_type, *parameters = (part.strip().lower() for part in content_types[0].split(";"))
+    charsets = [parameter.partition("=")[2].strip('"') for parameter in parameters if parameter.startswith("charset=")]
+    return _JSON_TYPE.fullmatch(media_type) is not None and all(c in ("utf-8", "utf8", "us-ascii") for c in charsets)

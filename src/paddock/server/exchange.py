@@ -7,6 +7,7 @@ is not going to be read: nobody has to send 60 MB to learn that they are too man
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import Callable
@@ -24,6 +25,8 @@ _BYTES_A_SECOND = 256 * 1024
 """A body may take a second longer for each of these."""
 
 _MAX_IGNORED_IN_HEADER = 20
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 
 _SMALL_BODY_BYTES = 64 * 1024
 """A body of this size is read to its end and forgotten sooner than a connection is closed over it."""
@@ -143,7 +146,8 @@ class Exchange:
         """Pointers to what nothing reads, as one header value: printable ASCII, the first ones only."""
         more = ", …" if len(self.ignored) > _MAX_IGNORED_IN_HEADER else ""
         shown = ", ".join(self.ignored[:_MAX_IGNORED_IN_HEADER]) + more
-        return shown.encode("ascii", "backslashreplace").decode()[:2000].replace("\r", " ").replace("\n", " ")
+        ascii_only = shown.encode("ascii", "backslashreplace").decode()
+        return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found.group()):02x}", ascii_only)[:2000]
 
     def _too_large(self) -> BodyTooLargeError:
         return BodyTooLargeError(f"The body is over {self._settings.max_body_bytes} bytes (`max_body_bytes`).")
