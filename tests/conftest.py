@@ -14,6 +14,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tests load models that they make; nothing is ever fetched from a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Nor does a command of theirs speak to the server that whoever runs them has configured.
+os.environ["PADDOCK_CLIENT_FILE"] = "/nonexistent/client.yaml"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -12,6 +12,7 @@ from paddock import __version__
 COMMANDS = {
     "serve": "paddock.cli.serve:serve",
     "quickstart": "paddock.cli.quickstart:quickstart",
+    "configure": "paddock.cli.configure:configure",
     "datasets": "paddock.cli.datasets:datasets",
     "models": "paddock.cli.models:models",
     "benchmarks": "paddock.cli.benchmarks:benchmarks",

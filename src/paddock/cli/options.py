@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec
 import click
 
 from paddock import terminal
+from paddock.cli import remembered
 from paddock.client import DEFAULT_URL, Client, ClientError
 
 P = ParamSpec("P")
@@ -23,28 +24,38 @@ def speaks_to_server(command: Callable[Concatenate[Client, P], None]) -> Callabl
     message."""
 
     @click.option(
-        "--url", envvar="PADDOCK_URL", default=DEFAULT_URL, show_default=True, help="The server, or set PADDOCK_URL."
+        "--url",
+        envvar="PADDOCK_URL",
+        default=remembered.url,
+        show_default=f"what `paddock configure` kept, else {DEFAULT_URL}",
+        help="The server, or set PADDOCK_URL.",
     )
     @click.option(
         "--api-key",
         envvar="PADDOCK_API_KEY",
-        callback=_printable_key,
+        callback=printable_key,
         help="The key for the server, better set as PADDOCK_API_KEY: other users of this machine see options.",
     )
     @functools.wraps(command)
     def with_client(*args: P.args, **kwargs: P.kwargs) -> None:
-        url, api_key = str(kwargs.pop("url")), kwargs.pop("api_key")
-        with Client(url, api_key=None if api_key is None else str(api_key)) as client:
+        url, given_key = str(kwargs.pop("url")), kwargs.pop("api_key")
+        api_key = remembered.key_for(url) if given_key is None else str(given_key)
+        with Client(url, api_key=api_key) as client:
             try:
                 command(client, *args, **kwargs)
             except ClientError as error:
-                hint = "\nSet PADDOCK_API_KEY to a key of this server." if error.status == _UNAUTHORIZED else ""
+                hint = (
+                    "\nSet PADDOCK_API_KEY to a key of this server, or `paddock configure` keeps one."
+                    if error.status == _UNAUTHORIZED
+                    else ""
+                )
                 raise click.ClickException(terminal.explain(error) + hint) from None
 
     return with_client
 
 
-def _printable_key(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+def printable_key(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """The callback of an option that is a key: None where it is empty."""
     if value and not (value.isascii() and value.isprintable()):
         raise click.BadParameter("a key is printable ASCII")  # which does not repeat it
     return value or None
