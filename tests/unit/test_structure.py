@@ -30,6 +30,7 @@ ALLOWED = {
     "sentence_transformers": r"inference/local_models/.*",
     "PIL": r"inference/local_models/images\.py",
     "pyarrow": r"datasets/.*",
+    "optuna": r"post_training/study\.py",
     "click": r"cli/.*",
 }
 

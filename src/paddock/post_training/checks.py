@@ -74,9 +74,6 @@ def _common(request: SupervisedFineTuneRequest | PreferenceOptimizeRequest) -> I
         yield from _optimizer(training.optimizer_config)
     if training.efficiency_config is not None:
         yield from _efficiency(training.efficiency_config)
-    yield from _unknown(
-        request.hyperparam_search_config, "/hyperparam_search_config", "hyperparameter search is not offered yet"
-    )
     yield from _unknown(request.logger_config, "/logger_config", "other loggers than the job's own are not offered yet")
 
 

@@ -63,7 +63,6 @@ def _set(request: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("algorithm_config/quantize_base", True, "/algorithm_config/quantize_base", "refused"),
         ("algorithm_config/lora_attn_modules", ["w_proj"], "/algorithm_config/lora_attn_modules/0", "w_proj"),
         ("algorithm_config", {"type": "QAT", "quantizer_name": "x", "group_size": 8}, "/algorithm_config/type", "LoRA"),
-        ("hyperparam_search_config", {"trials": 3}, "/hyperparam_search_config", "trials"),
         ("logger_config", {"wandb": {}}, "/logger_config", "wandb"),
     ],
 )
