@@ -219,6 +219,7 @@ def run(
     from paddock import hub
     from paddock.post_training.attempt import Attempt
     from paddock.post_training.checkpoints import remove_unpublished
+    from paddock.post_training.loggers.mirror import mirrored
     from paddock.post_training.recipes import dpo, sft
 
     transformers.logging.disable_progress_bar()
@@ -234,4 +235,5 @@ def run(
     attempt = Attempt(progress, asked, start, folder, datasets, checkpoints, device)
     remove_unpublished(attempt)
     recipes = {SFT: sft.fine_tune, DPO: dpo.optimize_preferences}
-    recipes[job.kind](attempt)
+    with mirrored(job, JobStore(progress.database), settings):
+        recipes[job.kind](attempt)

@@ -13,6 +13,7 @@ import resource
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -170,8 +171,17 @@ def _step(
         grad_norm=grad_norm,
         epoch=state.epoch + 1,
         tokens_per_second=round(num_tokens / seconds, 1),
+        memory_bytes=_memory_bytes(attempt.device),
         **{name: value / num for name, value in sums.items()},
     )
+
+
+def _memory_bytes(device: torch.device) -> int:
+    """What this process holds now: on the GPU, or, without one, of the machine's memory."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    num_pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return num_pages * resource.getpagesize()
 
 
 def _refuse_not_finite(what: str, value: float, step: int, step_batches: Iterable[Batch]) -> None:
