@@ -48,7 +48,7 @@ class Logger(Protocol):
     """The last step that it has of each series, also from earlier attempts at the job."""
 
     def send(self, points: Sequence[Point]) -> None:
-        """Take in points, in order of steps; on return they outlive this process."""
+        """Take in points, in order of steps; `sent` grows by them when this returns."""
 
     def close(self, ending: Ending) -> None:
         """The attempt is over."""
