@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -56,6 +58,18 @@ _OPTIONS = (
         show_default=True,
         help="An attention layer that LoRA adapts; may be given several times.",
     ),
+    click.option(
+        "--search",
+        type=click.Path(exists=True, dir_okay=False),
+        help="Search for hyperparameters as this JSON file says (docs/post-training.md).",
+    ),
+    click.option(
+        "--logger",
+        "loggers",
+        multiple=True,
+        type=click.Choice(["tensorboard", "mlflow", "wandb", "trackio"]),
+        help="Where the server also logs the training to; may be given several times.",
+    ),
     click.option("--job-id", help="The job's id, and so its checkpoints' (default: made up)."),
 )
 
@@ -75,6 +89,20 @@ def lora_config(rank: int, alpha: int, attn_modules: tuple[str, ...]) -> dict[st
         "apply_lora_to_output": False,
         "rank": rank,
         "alpha": alpha,
+    }
+
+
+def search_and_loggers(search: str | None, loggers: tuple[str, ...]) -> dict[str, Any]:
+    """The contract's `hyperparam_search_config`, read from a file, and `logger_config`."""
+    config: Any = {}
+    if search is not None:
+        try:
+            config = json.loads(Path(search).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise click.UsageError(f"{search} holds no JSON: {error}.") from None
+    return {
+        "hyperparam_search_config": config,
+        "logger_config": {"loggers": list(loggers)} if loggers else {},
     }
 
 
