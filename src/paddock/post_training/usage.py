@@ -29,6 +29,9 @@ _GRADIENT_BYTES = 4
 _STATE_BYTES = {"adam": 8, "adamw": 8, "sgd": 0}
 """Of the optimiser, for each trained weight: two float32 moments, or nothing."""
 
+_KEPT_HIDDEN, _KEPT_INNER = 16, 4
+"""Vectors of the hidden size, and of the MLP's, that a layer keeps for each place: inputs of its products and norms."""
+
 _LOGIT_COPIES = 3
 """Logits, their log-probabilities and their gradient are there at once, in float32."""
 
@@ -183,14 +186,18 @@ class Meter:
         }
 
     def _activation_bytes(self, batch: Sequence[int]) -> int:
-        """Roughly: 17 values a layer for each place of the hidden state (Korthikanti et al. 2022, arXiv:2205.05198, without
-        attention's own), or one where they are computed anew; and the logits of tokens that bear a loss."""
+        """Roughly: for each place what a layer of a Llama keeps for the backward pass, or, where that is computed anew, its
+        input and one layer; and the logits of tokens that bear a loss."""
         trainee = self._trainee
         text = trainee.model.config.get_text_config()
         rows = [row for number in batch for row in self._rows[number]]
         num_places = sum(len(row) for row in rows)
         num_labels = sum(len(row) - row.labels.count(IGNORED) for row in rows)
-        layers = 1 + text.num_hidden_layers / 17 if trainee.recomputes else text.num_hidden_layers
-        hidden = float(num_places * text.hidden_size * 17 * layers * trainee.compute.itemsize)
+        inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+        layer = _KEPT_HIDDEN * text.hidden_size + _KEPT_INNER * inner
+        kept = (
+            layer + text.hidden_size * text.num_hidden_layers if trainee.recomputes else layer * text.num_hidden_layers
+        )
+        hidden = float(num_places * kept * trainee.compute.itemsize)
         logits = float(num_labels * text.vocab_size * 4 * _LOGIT_COPIES)
         return round(hidden + logits)
