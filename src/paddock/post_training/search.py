@@ -66,6 +66,7 @@ class Search:
         if len(trials) - num_running != self._num_done:
             self._num_done = len(trials) - num_running
             self._progress.report(self._num_done, self._total, "trials", now=True)
+            self._progress.set_resources(**self._used(trials))
         return num_running == 0
 
     def keep_best(self) -> None:
@@ -73,8 +74,10 @@ class Search:
         trials = self._trials.of_search(self._job.job_id)
         chosen = self._search.best(trials)
         if chosen is None:
-            reason = next(trial.error for trial in trials if trial.error is not None)
-            raise PaddockError(f"None of the {len(trials)} trials completed. The first that failed: {reason}")
+            reason = next(
+                (f" The first that failed: {t.error}" for t in trials if t.error), " All were pruned or failed."
+            )
+            raise PaddockError(f"None of the {len(trials)} trials completed.{reason}")
         log.info("Trial %d is the best of %d: %s → %.6g.", chosen.number, len(trials), chosen.params, chosen.value)
         if self._checkpoints.of_job(self._job.job_id):
             return  # the last attempt was lost between this and the end
@@ -96,7 +99,8 @@ class Search:
         trial = Trial(number, trial_id(self._job.job_id, number), params)
         loggers = dict(self._asked["logger_config"])
         if loggers.get("run_name"):
-            loggers["run_name"] = f"{loggers['run_name']} trial {number}"
+            # An id, and those end at 256 characters.
+            loggers["run_name"] = f"{loggers['run_name'][:240]} trial {number}"
         request = search_space.with_params(
             self._asked, params, job_uuid=trial.job_id, hyperparam_search_config={}, logger_config=loggers
         )
@@ -173,6 +177,21 @@ class Search:
             self._trials.end(connection, self._job.job_id, trial)
             self._progress.flush_metrics(connection)
         log.info("Trial %d has %s: %s", trial.number, trial.status, trial.error or trial.value)
+
+    def _used(self, trials: list[Trial]) -> dict[str, Any]:
+        """What the trials have used together, and when they will be done at their pace."""
+        jobs = [self._jobs.get(trial.job_id) for trial in trials if trial.status != "running"]
+        used = [job.resources for job in jobs if job.resources is not None]
+        took = [job.ended_at - job.started_at for job in jobs if job.ended_at and job.started_at]
+        left = (self._total - len(jobs)) / self._search.num_parallel_trials
+        return {
+            "num_trials": {
+                status: sum(trial.status == status for trial in trials) for status in ("completed", "pruned", "failed")
+            },
+            **{name: sum(r[name] for r in used) for name in ("num_tokens", "training_seconds", "model_flops")},
+            "peak_memory_bytes": max((r["peak_memory_bytes"] for r in used), default=None),
+            "remaining_seconds": round(left * sum(took) / len(took), 1) if took else None,
+        }
 
     def _losses(self, job_id: str) -> tuple[float, ...]:
         """The validation losses of a trial, by epoch."""

@@ -61,6 +61,12 @@ def test_the_best_trials_checkpoints_are_the_searches(resources: Resources, clie
     job = run_search(resources, _request())
     assert (job.status, job.progress) == (JobStatus.COMPLETED, {"done": 3, "total": 3, "unit": "trials"})
 
+    trained = [resources.jobs.get(f"s:trial-{number}").resources or {} for number in (1, 2, 3)]
+    assert job.resources is not None
+    assert job.resources["num_trials"] == {"completed": 3, "pruned": 0, "failed": 0}
+    assert job.resources["num_tokens"] == sum(used["num_tokens"] for used in trained)
+    assert job.resources["remaining_seconds"] == 0
+
     answer = client.get("/v1alpha/post-training/jobs/s/trials").json()
     assert (answer["objective"], answer["num_trials"]) == ("validation_loss", 3)
     by_rate = {trial["parameters"][LR]: trial for trial in answer["data"]}
