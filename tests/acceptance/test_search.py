@@ -6,8 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bodies import fine_tune, register_chats
 from live_server import LiveServer, processes_of
+
+pytestmark = pytest.mark.timeout(900)  # several trainings one after the other, each in a process that loads torch
 
 LR = "/training_config/optimizer_config/lr"
 RATES = [1e-5, 1e-3, 1e-2]
@@ -35,15 +39,15 @@ def test_a_kill_loses_no_finished_trial(tmp_path: Path, tiny_llama: Path) -> Non
     with LiveServer(tmp_path, **_settings(tiny_llama)) as server:
         register_chats(server)
         server.call("POST", "/v1alpha/post-training/supervised-fine-tune", _search())
-        server.wait_until("s", lambda job: job["progress"] and job["progress"]["done"] >= 1)
+        server.wait_until("s", lambda job: job["progress"] and job["progress"]["done"] >= 1, 200)
         while len(_trials(server)["data"]) < 2:
             time.sleep(0.05)
-        server.wait_until("s:trial-2", lambda job: job["progress"] and job["progress"]["done"] >= 3)
+        server.wait_until("s:trial-2", lambda job: job["progress"] and job["progress"]["done"] >= 3, 200)
         before = _trials(server)["data"]
         server.kill()
 
         server.start()
-        job = server.wait_for_job("s")
+        job = server.wait_for_job("s", seconds=400)
         assert (job["status"], job["attempt"]) == ("completed", 2), job
         answer = _trials(server)
         assert answer["data"][0] == before[0]
@@ -95,7 +99,7 @@ def test_a_benchmark_judges_the_trials(tmp_path: Path, tiny_llama: Path) -> None
         # The benchmark and its rows belong to the search as long as it runs; what is appended is not scored.
         assert server.http.delete("/v1alpha/eval/benchmarks/b").status_code == 409
         server.call("POST", "/v1beta/datasetio/append-rows/exam", {"rows": rows})
-        assert server.wait_for_job("s")["status"] == "completed"
+        assert server.wait_for_job("s", seconds=400)["status"] == "completed"
         answer = _trials(server)
         assert answer["objective"] == objective
         for trial in answer["data"]:
