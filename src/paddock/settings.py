@@ -143,6 +143,15 @@ class Settings(_Section):
     default_training_model: str | None = None
     """The model that supervised fine-tuning trains when a request names none."""
 
+    logger_dir: Path | None = None
+    """Where TensorBoard, MLflow, W&B and trackio keep the files of training runs. Default: in the data directory."""
+    mlflow_tracking_uri: str | None = None
+    """The MLflow server that training jobs log to. Default: files in `logger_dir`."""
+    wandb_api_key: str | None = None
+    """With a key, training jobs log to the W&B server; without, to files in `logger_dir`."""
+    wandb_base_url: str = "https://api.wandb.ai"
+    """The W&B server."""
+
     max_body_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     """The largest request body; a larger one is answered 413 without reading it all."""
     max_requests_in_flight: int = Field(default=64, ge=1)

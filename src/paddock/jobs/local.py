@@ -82,9 +82,12 @@ def on_terminate(callback: Callable[[], None]) -> None:
 class JobProcess:
     """The process of one attempt, as the worker sees it."""
 
-    def __init__(self, job_id: str, attempt: int, settings: Settings, log_file: Path) -> None:
+    def __init__(
+        self, job_id: str, attempt: int, settings: Settings, log_file: Path, *, is_coordinator: bool = False
+    ) -> None:
         self.job_id = job_id
         self.attempt = attempt
+        self.is_coordinator = is_coordinator
         self._log_file = log_file
         self._stop_asked_at: float | None = None
         self._grace_seconds = settings.cancel_grace_seconds

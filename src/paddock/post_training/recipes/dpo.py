@@ -65,7 +65,6 @@ def optimize_preferences(attempt: Attempt) -> None:
         points.save(state)
     reference_P2.copy_(state.fixed["training"])
     validation_reference_P2.copy_(state.fixed["validation"])
-    loop.set_resources(attempt, trainee, state)
     loop.train(attempt, trainee, tokenizer, optimizer, training, validation, points, state)
 
 
@@ -115,6 +114,7 @@ def _split(
         )
 
     return Split(
+        rows=[tokenized[i : i + 2] for i in range(0, len(tokenized), 2)],
         lengths=[max(len(tokenized[i]), len(tokenized[i + 1])) for i in range(0, len(tokenized), 2)],
         collate=collate,
         weigh=lambda batch: len(batch.members) // 2,
