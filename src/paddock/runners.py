@@ -32,7 +32,20 @@ def _post_training(progress: Progress, resources: Resources) -> None:
     job.run(progress, resources.settings, resources.datasets, resources.checkpoints, resources.inference)
 
 
-RUNNERS: dict[str, Runner] = {"eval": _eval, "sft": _post_training, "dpo": _post_training}
+def _search(progress: Progress, resources: Resources) -> None:
+    from paddock.post_training import search
+
+    search.run(
+        progress,
+        resources.jobs,
+        resources.trials,
+        resources.checkpoints,
+        resources.inference,
+        resources.scores,
+    )
+
+
+RUNNERS: dict[str, Runner] = {"eval": _eval, "sft": _post_training, "dpo": _post_training, "search": _search}
 
 
 def run_job(settings: Settings, job_id: str, attempt: int) -> int:

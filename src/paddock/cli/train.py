@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import click
 from rich.table import Table
 
 from paddock import terminal
+from paddock.cli import jobs
+from paddock.cli.json_values import json_object
 from paddock.cli.options import command_line, follow_job, follow_option, json_option, speaks_to_server
-from paddock.cli.training_options import lora_config, training_config, training_options
-from paddock.client import Client
+from paddock.cli.training_options import lora_config, search_and_loggers, training_config, training_options
+from paddock.client import Client, quoted
 
 _JOB = "/v1alpha/post-training/job"
 
@@ -27,6 +31,8 @@ def train() -> None:
 @click.option("--lora/--full", default=True, show_default=True, help="Train an adapter, or all weights.")
 @click.option("--packed", is_flag=True, help="Several rows in one sequence.")
 @click.option("--train-on-input", is_flag=True, help="Learn the prompts, too.")
+@click.option("--algorithm-config", type=json_object, help="The contract's object itself, for what no option says.")
+@click.option("--checkpoint-dir", help="A folder for the checkpoints, below the server's `checkpoint_root`.")
 @follow_option
 @speaks_to_server
 @json_option
@@ -40,7 +46,11 @@ def sft(
     attn_modules: tuple[str, ...],
     packed: bool,
     train_on_input: bool,
+    algorithm_config: dict[str, Any] | None,
+    checkpoint_dir: str | None,
     job_id: str | None,
+    search: dict[str, Any] | None,
+    loggers: tuple[str, ...],
     follows: bool,
     as_json: bool,
     **training: Any,
@@ -50,15 +60,17 @@ def sft(
     \b
     Examples:
       paddock train sft --model small --dataset my/train --job-id my-first
-      paddock train sft --model small --dataset my/train --full --epochs 3 --lr 2e-5 --no-follow"""
-    config = training_config(**training)
-    config["data_config"] |= {"packed": packed, "train_on_input": train_on_input}
+      paddock train sft --model small --dataset my/train --full --epochs 3 --lr 2e-5 --no-follow
+      paddock train sft --model small --dataset my/train --validation my/held-out --lr 1e-4 --search search.json"""
     body = {
         "job_uuid": job_id or _new_job_id("sft"),
         "model": model,
-        "algorithm_config": lora_config(rank, alpha, attn_modules) if lora else None,
-        "training_config": config,
+        "algorithm_config": algorithm_config or (lora_config(rank, alpha, attn_modules) if lora else None),
+        "training_config": training_config(packed=packed, train_on_input=train_on_input, **training),
+        **search_and_loggers(search, loggers),
     }
+    if checkpoint_dir is not None:
+        body["checkpoint_dir"] = checkpoint_dir
     _submit(client, "/v1alpha/post-training/supervised-fine-tune", body, follows=follows, as_json=as_json)
 
 
@@ -83,6 +95,8 @@ def dpo(
     alpha: int,
     attn_modules: tuple[str, ...],
     job_id: str | None,
+    search: dict[str, Any] | None,
+    loggers: tuple[str, ...],
     follows: bool,
     as_json: bool,
     **training: Any,
@@ -98,8 +112,25 @@ def dpo(
         "finetuned_model": model,
         "algorithm_config": algorithm,
         "training_config": training_config(**training),
+        **search_and_loggers(search, loggers),
     }
     _submit(client, "/v1alpha/post-training/preference-optimize", body, follows=follows, as_json=as_json)
+
+
+@train.command("list")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="The newest so many.")
+@speaks_to_server
+@json_option
+def list_(client: Client, limit: int, as_json: bool) -> None:
+    """List the training jobs, the newest first.
+
+    Example: paddock train list"""
+    training = {job["job_uuid"] for job in client.get("/v1alpha/post-training/jobs")["data"]}
+    found = list(islice((job for job in client.jobs() if job["job_id"] in training), min(limit, len(training))))
+    if as_json:
+        terminal.print_json(found)
+        return
+    terminal.out().print(jobs.as_table(found))
 
 
 @train.command()
@@ -140,6 +171,33 @@ def artifacts(client: Client, job_id: str, as_json: bool) -> None:
 @train.command()
 @click.argument("job_id")
 @speaks_to_server
+@json_option
+def trials(client: Client, job_id: str, as_json: bool) -> None:
+    """List the trials of a hyperparameter search, with their values; the best so far is marked.
+
+    Example: paddock train trials my-search"""
+    answer = client.get(f"/v1alpha/post-training/jobs/{quoted(job_id)}/trials")
+    if as_json:
+        terminal.print_json(answer)
+        return
+    varied = list(answer["data"][0]["parameters"]) if answer["data"] else []
+    columns = [pointer.rpartition("/")[2] for pointer in varied]
+    table = terminal.table("", "Trial", "Status", "Value", *columns, "Remark", numbers=("Trial", "Value", *columns))
+    for trial in answer["data"]:
+        value = "" if trial["value"] is None else f"{trial['value']:.4g}"
+        parameters = [terminal.cell(_shown(trial["parameters"][pointer])) for pointer in varied]
+        mark = "*" if trial["number"] == answer["best"] else ""
+        table.add_row(mark, str(trial["number"]), trial["status"], value, *parameters, terminal.cell(trial["error"]))
+    terminal.out().print(table)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value) if isinstance(value, list) else str(value)
+
+
+@train.command()
+@click.argument("job_id")
+@speaks_to_server
 def cancel(client: Client, job_id: str) -> None:
     """Cancel a training job; the checkpoints that it has published stay.
 
@@ -150,7 +208,7 @@ def cancel(client: Client, job_id: str) -> None:
 
 def _submit(client: Client, path: str, body: dict[str, Any], *, follows: bool, as_json: bool) -> None:
     """Submit a training job, follow it where that is wanted, and show its checkpoints."""
-    answer = client.post(path, {**body, "hyperparam_search_config": {}, "logger_config": {}})
+    answer = client.post(path, body)
     job_id = answer["job_uuid"]
     if not follows:
         if as_json:

@@ -6,10 +6,9 @@ Each refusal names its field. What is refused for now, though the contract has i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from paddock.errors import FieldError
-from paddock.post_training import machine
+from paddock.post_training import logger_config, machine
 from paddock.post_training.config import DTYPES, QUANTIZERS
 from paddock.post_training.schemas import (
     DataConfig,
@@ -65,10 +64,7 @@ def _common(request: SupervisedFineTuneRequest | PreferenceOptimizeRequest, sett
         yield from _optimizer(training.optimizer_config)
     if training.efficiency_config is not None:
         yield from _efficiency(training.efficiency_config, settings)
-    yield from _unknown(
-        request.hyperparam_search_config, "/hyperparam_search_config", "hyperparameter search is not offered yet"
-    )
-    yield from _unknown(request.logger_config, "/logger_config", "other loggers than the job's own are not offered yet")
+    yield from logger_config.check(request.logger_config)
 
 
 def _training(training: TrainingConfig, settings: Settings) -> Iterator[FieldError]:
@@ -155,12 +151,6 @@ def _count(value: int, pointer: str, *, least: int = 1, all_as_minus_one: bool =
     if not least <= value <= _MAX_COUNT:
         unless = ", or -1 for all" if all_as_minus_one else ""
         yield FieldError(pointer, f"must be between {least} and {_MAX_COUNT}{unless}")
-
-
-def _unknown(given: dict[str, Any], place: str, reason: str) -> Iterator[FieldError]:
-    if given:
-        keys = ", ".join(list(given)[:5])
-        yield _refused(place, f"{reason} (given: {keys}); send {{}}")
 
 
 def _refused(pointer: str, reason: str) -> FieldError:

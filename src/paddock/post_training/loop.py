@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from paddock.errors import PaddockError
 from paddock.jobs.progress import StopRequestedError
-from paddock.post_training import batches, checkpoints, optimizers
+from paddock.post_training import batches, checkpoints, optimizers, usage
 from paddock.post_training.adapters import Trainee
 from paddock.post_training.attempt import Attempt
 from paddock.post_training.batches import Batch
@@ -49,12 +48,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Split:
-    """What is trained or validated on: `lengths` of its examples, `collate` some of them (by number) to a batch,
+    """What is trained or validated on: `rows` and `lengths` of its examples, `collate` some of them (by number) to a batch,
     `weigh` a batch (how many tokens or pairs its loss is a sum over), `measure` its loss.
 
     Where the loss of a batch needs to know something of all batches that are measured together (those of a step, those of
     a validation), `look_ahead` finds it, and `measure` is given it; None is given to a batch that stands alone."""
 
+    rows: Sequence[Sequence[TokenizedRow]]
     lengths: Sequence[int]
     collate: Callable[[Sequence[int]], Batch]
     weigh: Callable[[Batch], int]
@@ -88,11 +88,15 @@ def train(
     team = attempt.team
     log.info("%d epochs of %d steps each (max_steps_per_epoch, 1 by default).", config.num_epochs, steps_per_epoch)
     published = {checkpoint.epoch for checkpoint in attempt.checkpoints.of_job(attempt.job_id)}
+    meter = usage.Meter(attempt, trainee, training.rows, epoch_steps(attempt, training, 0), total)
+    meter.report(state)
     trainee.model.train()
     while state.epoch < config.num_epochs:
         steps = epoch_steps(attempt, training, state.epoch)
         while state.step_in_epoch < steps_per_epoch:
-            _step(attempt, trainee, optimizer, training, steps[state.step_in_epoch], state, total)
+            examples = steps[state.step_in_epoch]
+            _step(attempt, trainee, optimizer, training, examples, state, total)
+            meter.took_step(examples, state)
             if team.is_first:
                 progress.report(state.step, total, "steps")
             points.save_if_due(state)
@@ -109,7 +113,7 @@ def train(
             log.info("Epoch %d: training loss %.4f, %s", state.epoch + 1, train_loss, metrics or "not validated")
             checkpoints.publish(attempt, trainee, tokenizer, epoch=state.epoch + 1, metrics=metrics)
         state.next_epoch()
-        set_resources(attempt, trainee, state)
+        meter.report(state)
         if state.epoch < config.num_epochs:
             points.save(state)
             if team.told(progress.should_stop):
@@ -168,7 +172,15 @@ def _step(
     state.num_tokens += int(num_tokens)
     state.seconds += seconds
     figures |= {name: value / num for name, value in sums.items()}
-    _note(attempt, state, lr=lr, epoch=state.epoch + 1, tokens_per_second=round(num_tokens / seconds, 1), **figures)
+    _note(
+        attempt,
+        state,
+        lr=lr,
+        epoch=state.epoch + 1,
+        tokens_per_second=round(num_tokens / seconds, 1),
+        memory_bytes=usage.memory_bytes(attempt.device),
+        **figures,
+    )
 
 
 def _backward(team: Team, trainee: Trainee, training: Split, step_batches: list[Batch], step: int) -> dict[str, float]:
@@ -261,32 +273,6 @@ def validation_batches(attempt: Attempt, validation: Split) -> list[list[int]]:
     """The batches that are validated on, each a list of examples' numbers."""
     steps = batches.steps_of_epoch(validation.lengths, attempt.config.batch_size, 1, shuffle=False, seed=0, epoch=0)
     return [batch for (batch,) in steps[: attempt.config.max_validation_batches]]
-
-
-def set_resources(attempt: Attempt, trainee: Trainee, state: State) -> None:
-    """Store what the job runs on and how fast it is."""
-    if not attempt.team.is_first:
-        return
-    device = attempt.device
-    is_cuda = device.type == "cuda"
-    attempt.progress.set_resources(
-        device=torch.cuda.get_device_name(device) if is_cuda else device.type,
-        num_workers=attempt.team.size,
-        num_threads=torch.get_num_threads(),
-        dtype=attempt.config.dtype,
-        num_parameters=trainee.num_parameters,
-        weight_bytes=trainee.num_weight_bytes,
-        num_trainable_parameters=sum(p.numel() for p in trainee.trained.values()),
-        num_tokens=state.num_tokens,
-        tokens_per_second=round(state.num_tokens / state.seconds, 1) if state.seconds else None,
-        training_seconds=round(state.seconds, 3),
-        # Linux counts kibibytes here.
-        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        peak_device_memory_bytes=torch.cuda.max_memory_allocated(device) if is_cuda else None,
-        offloaded_bytes=None if trainee.offload is None else trainee.offload.peak_bytes,
-        gathered_weight_bytes=None if trainee.shards is None else trainee.shards.peak_whole_bytes,
-        exact_resume=state.is_exact,
-    )
 
 
 def digest(*datasets: Sequence[TokenizedRow]) -> str:

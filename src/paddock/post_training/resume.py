@@ -44,6 +44,7 @@ class State:
     num_losses: int = 0
     num_tokens: int = 0
     seconds: float = 0.0
+    flops: float = 0.0
     is_exact: bool = True
     fixed: dict[str, Tensor] = field(default_factory=dict)
 

@@ -61,8 +61,14 @@ def _set(request: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         (f"{TC}/efficiency_config/fsdp_cpu_offload", True, f"{TC}/efficiency_config/fsdp_cpu_offload", "refused"),
         ("algorithm_config/rank", 0, "/algorithm_config/rank", "between 1"),
         ("algorithm_config/lora_attn_modules", ["w_proj"], "/algorithm_config/lora_attn_modules/0", "w_proj"),
-        ("hyperparam_search_config", {"trials": 3}, "/hyperparam_search_config", "trials"),
-        ("logger_config", {"wandb": {}}, "/logger_config", "wandb"),
+        ("logger_config", {"wandb": {}}, "/logger_config/wandb", "not permitted"),
+        ("logger_config", {"loggers": ["csv"]}, "/logger_config/loggers/0", "'tensorboard'"),
+        ("logger_config", {"loggers": ["tensorboard"] * 2}, "/logger_config/loggers/1", "second time"),
+        ("logger_config", {"loggers": ["trackio"]}, "/logger_config/loggers/0", "pip install trackio"),
+        ("logger_config", {"run_name": ""}, "/logger_config/run_name", "1 to 256 characters"),
+        ("logger_config", {"project": "../x"}, "/logger_config/project", "no segment"),
+        ("logger_config", {"tags": {"a": 1}}, "/logger_config/tags/a", "valid string"),
+        ("logger_config", {"tags": {"a\n": "b"}}, "/logger_config/tags/a\n", "printable"),
     ],
 )
 def test_refused_at_submission(resources: Resources, path: str, value: Any, pointer: str, words: str) -> None:

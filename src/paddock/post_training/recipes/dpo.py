@@ -79,7 +79,6 @@ def optimize_preferences(attempt: Attempt) -> None:
         points.save(state)
     reference_P2.copy_(state.fixed["training"])
     validation_reference_P2.copy_(state.fixed["validation"])
-    loop.set_resources(attempt, trainee, state)
     loop.train(attempt, trainee, tokenizer, optimizer, training, validation, points, state)
 
 
@@ -160,6 +159,7 @@ def _split(
         )
 
     return Split(
+        rows=[[tokenized[answer] for answer in _answers(pack)] for pack in packs],
         lengths=[sum(len(tokenized[answer]) for answer in _answers(pack)) for pack in packs],
         collate=collate,
         weigh=lambda batch: len(batch.members) // 2,

@@ -50,7 +50,6 @@ def fine_tune(attempt: Attempt) -> None:
         validation = _split(trainee, validation_rows, batches.single(len(validation_rows)), tokenizer)
     points = ResumePoints(attempt, trainee, optimizer, digest=loop.digest(train_rows))
     state = points.load() or State()
-    loop.set_resources(attempt, trainee, state)
     loop.train(attempt, trainee, tokenizer, optimizer, training, validation, points, state)
 
 
@@ -86,6 +85,7 @@ def _split(trainee: Trainee, tokenized: Sequence[TokenizedRow], packs: Sequence[
         return Measured(-log_prob, len(log_probs_N), log_prob.item(), len(log_probs_N))
 
     return Split(
+        rows=[[tokenized[number] for number in pack] for pack in packs],
         lengths=[sum(len(tokenized[number]) for number in pack) for pack in packs],
         collate=lambda numbers: batches.collate(tokenized, [packs[n] for n in numbers], tokenizer.pad_token_id or 0),
         weigh=lambda batch: batch.num_labels,
