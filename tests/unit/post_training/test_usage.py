@@ -30,7 +30,9 @@ def _trainee(folder: Path, algorithm: dict[str, Any] | None) -> Trainee:
     )
     assert read_config(folder, "tiny")
     source = Source("tiny", str(folder), adapter=None)
-    return adapters.load(source, folder, configs.of_supervised(request), Team(0, 1, torch.device("cpu")), scratch=folder)
+    return adapters.load(
+        source, folder, configs.of_supervised(request), Team(0, 1, torch.device("cpu")), scratch=folder
+    )
 
 
 def _row(length: int, num_labels: int, index: int = 0) -> TokenizedRow:
