@@ -81,7 +81,13 @@ def submit(resources: Resources, request: dict[str, Any]) -> Job:
     if "finetuned_model" in request:
         preference = PreferenceOptimizeRequest.model_validate(request)
         return training_job.submit_preference(
-            preference, resources.jobs, resources.datasets, resources.checkpoints, resources.inference, resources.scores
+            preference,
+            resources.settings,
+            resources.jobs,
+            resources.datasets,
+            resources.checkpoints,
+            resources.inference,
+            resources.scores,
         )
     supervised = SupervisedFineTuneRequest.model_validate(request)
     return training_job.submit_supervised(

@@ -6,6 +6,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from paddock import wiring
 from paddock.errors import LostLeaseError, PaddockError
@@ -74,6 +75,24 @@ def run_job(settings: Settings, job_id: str, attempt: int) -> int:
             states.complete(connection, resources.database.now(), job_id, attempt)
     except LostLeaseError:
         log.info("The job was cancelled just before it was done.")
+    return 0
+
+
+def train_along(settings: Settings, job_id: str, attempt: int, *, rank: int, meeting: Path) -> int:
+    """Compute along in a training job's attempt, in this process. Returns its exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    resources = wiring.build(settings)
+    job = resources.jobs.get(job_id)
+    if job.attempt != attempt:
+        return 1
+    from paddock.post_training.job import work_along
+
+    progress = Progress(job, resources.jobs)
+    stores = resources.datasets, resources.checkpoints, resources.inference
+    try:
+        work_along(progress, settings, *stores, rank=rank, meeting=meeting)
+    except StopRequestedError:
+        return local.EXIT_STOPPED
     return 0
 
 

@@ -180,6 +180,8 @@ class Settings(_Section):
     """How long a cancelled job's process may take to end before it is killed."""
     num_threads: int = Field(default=1, ge=1)
     """Threads that torch uses in each process. On a shared machine one is often the fastest."""
+    training_workers: int = Field(default=1, ge=1)
+    """Processes that train one job together, its weights split among them: on GPUs, one each."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where models run; `auto` takes a GPU where there is one."""
     max_batch_size: int = Field(default=64, ge=1)

@@ -37,7 +37,7 @@ _OPTIONS = (
     click.option("--max-seq-len", type=click.IntRange(min=2), help="Longer rows are cut to so many tokens."),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of order and new weights."),
     click.option(
-        "--dtype", type=click.Choice(["bf16", "fp32"]), default="bf16", show_default=True, help="To compute in."
+        "--dtype", type=click.Choice(["bf16", "fp16", "fp32"]), default="bf16", show_default=True, help="To compute in."
     ),
     click.option(
         "--format",

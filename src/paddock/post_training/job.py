@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paddock.datasets.store import DatasetStore, StoredDataset
 from paddock.errors import FieldError, InvalidRequestError
@@ -24,6 +25,11 @@ from paddock.post_training.search_config import BenchmarkObjective, SearchConfig
 from paddock.post_training.search_space import Request
 from paddock.post_training.store import CheckpointStore
 from paddock.settings import Settings
+
+if TYPE_CHECKING:  # only the job's own process loads tensors
+    import torch
+
+    from paddock.post_training.team import Team
 
 log = logging.getLogger("paddock.training")
 
@@ -55,12 +61,13 @@ def submit_supervised(
             )
         # Part of the request from here on: another default later must not change what this job trains.
         request = request.model_copy(update={"model": settings.default_training_model})
-    check, configure = checks.supervised, config.of_supervised
+    check, configure = partial(checks.supervised, settings=settings), config.of_supervised
     return _submit(request, SFT, check, configure, jobs, datasets, checkpoints, inference, scores)
 
 
 def submit_preference(
     request: PreferenceOptimizeRequest,
+    settings: Settings,
     jobs: JobStore,
     datasets: DatasetStore,
     checkpoints: CheckpointStore,
@@ -68,7 +75,7 @@ def submit_preference(
     scores: BenchmarkScores,
 ) -> Job:
     """Take on a preference optimisation. Raises `InvalidRequestError`, or `ConflictError` if another job bears its id."""
-    check, configure = checks.preference, config.of_preference
+    check, configure = partial(checks.preference, settings=settings), config.of_preference
     return _submit(request, DPO, check, configure, jobs, datasets, checkpoints, inference, scores)
 
 
@@ -213,27 +220,74 @@ def run(
     if len(checkpoints.of_job(job.job_id)) == asked.num_epochs:
         return  # the last attempt was lost between its last checkpoint and the end
 
+    from paddock.post_training import team
+    from paddock.post_training.loggers.mirror import mirrored
+
+    device = _device(settings)
+    if asked.dtype == "float16" and device.type == "cpu":
+        raise InvalidRequestError("fp16 is for a GPU, and torch finds none here.", pointer="/training_config/dtype")
+    log_file = checkpoints.log_file(job.job_id, job.attempt)
+    mirror = mirrored(job, JobStore(progress.database), settings)
+    with mirror, team.gathered(settings, job, device, log_file) as the_team:
+        _train(progress, asked, the_team, datasets, checkpoints, inference)
+
+
+def work_along(
+    progress: Progress,
+    settings: Settings,
+    datasets: DatasetStore,
+    checkpoints: CheckpointStore,
+    inference: Inference,
+    *,
+    rank: int,
+    meeting: Path,
+) -> None:
+    """The same as a worker that the job's process started, to compute along; it writes nothing."""
+    from paddock.post_training import team
+
+    asked = configuration(progress.job)
+    with team.joined(rank, settings, _device(settings), meeting) as the_team:
+        _train(progress, asked, the_team, datasets, checkpoints, inference)
+
+
+def _device(settings: Settings) -> torch.device:
+    """Where this process trains, after setting up the libraries."""
     import torch
     import transformers
-
-    from paddock import hub
-    from paddock.post_training.attempt import Attempt
-    from paddock.post_training.checkpoints import remove_unpublished
-    from paddock.post_training.loggers.mirror import mirrored
-    from paddock.post_training.recipes import dpo, sft
 
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(settings.num_threads)
     has_gpu = torch.cuda.is_available()
     if settings.device == "cuda" and not has_gpu:
         raise InvalidRequestError("The setting `device` is `cuda`, and torch finds no such device here.")
-    device = torch.device("cuda" if has_gpu and settings.device != "cpu" else "cpu")
-    pointer = _MODEL_POINTERS[job.kind]
+    is_cuda = has_gpu and settings.device != "cpu"
+    if is_cuda and settings.training_workers > torch.cuda.device_count():
+        raise InvalidRequestError(
+            f"The setting `training_workers` is {settings.training_workers}, and there are {torch.cuda.device_count()} GPUs."
+        )
+    return torch.device("cuda" if is_cuda else "cpu")
+
+
+def _train(
+    progress: Progress,
+    asked: Config,
+    team: Team,
+    datasets: DatasetStore,
+    checkpoints: CheckpointStore,
+    inference: Inference,
+) -> None:
+    from paddock import hub
+    from paddock.post_training.attempt import Attempt
+    from paddock.post_training.checkpoints import remove_unpublished
+    from paddock.post_training.recipes import dpo, sft
+
+    kind = progress.job.kind
+    pointer = _MODEL_POINTERS[kind]
     start = source.resolve(inference.find_for(asked.model_id, pointer), checkpoints.root, pointer)
     folder = hub.fetch(start.base)
     _raise(source.check(start, folder, asked, pointer))
-    attempt = Attempt(progress, asked, start, folder, datasets, checkpoints, device)
-    remove_unpublished(attempt)
+    attempt = Attempt(progress, asked, start, folder, datasets, checkpoints, team)
+    if team.is_first:
+        remove_unpublished(attempt)
     recipes = {SFT: sft.fine_tune, DPO: dpo.optimize_preferences}
-    with mirrored(job, JobStore(progress.database), settings):
-        recipes[job.kind](attempt)
+    recipes[kind](attempt)

@@ -110,6 +110,7 @@ def supervised_fine_tune(
 def preference_optimize(
     request: Request,
     body: PreferenceOptimizeRequest,
+    settings: TheSettings,
     jobs: Jobs,
     datasets: Datasets,
     checkpoints: Checkpoints,
@@ -117,7 +118,7 @@ def preference_optimize(
     scores: Scores,
 ) -> PostTrainingJob:
     """Run preference optimization of a model."""
-    submitted = job.submit_preference(body, jobs, datasets, checkpoints, inference, scores)
+    submitted = job.submit_preference(body, settings, jobs, datasets, checkpoints, inference, scores)
     request.app.state.wake_worker()
     return PostTrainingJob(job_uuid=submitted.job_id)
 

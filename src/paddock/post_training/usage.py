@@ -140,15 +140,18 @@ class Meter:
         """Store what the job runs on, how much it used, and how fast it is."""
         self._reported_at = time.monotonic()
         attempt, trainee = self._attempt, self._trainee
+        if not attempt.team.is_first:
+            return
         device, started_at = attempt.device, attempt.progress.job.started_at
         is_cuda = device.type == "cuda"
         rate = state.flops / state.seconds if state.seconds else None
         attempt.progress.set_resources(
             device=torch.cuda.get_device_name(device) if is_cuda else device.type,
-            num_devices=1,
+            num_workers=attempt.team.size,
             num_threads=torch.get_num_threads(),
             dtype=attempt.config.dtype,
             num_parameters=trainee.num_parameters,
+            weight_bytes=trainee.num_weight_bytes,
             num_trainable_parameters=sum(p.numel() for p in trainee.trained.values()),
             num_tokens=state.num_tokens,
             tokens_per_second=round(state.num_tokens / state.seconds, 1) if state.seconds else None,
@@ -157,10 +160,12 @@ class Meter:
             remaining_seconds=self._remaining_seconds(state),
             model_flops=state.flops,
             matmul_flops_per_second=round(self._matmul_rate),
-            model_flops_utilisation=None if rate is None else round(rate / self._matmul_rate, 4),
+            model_flops_utilisation=None if rate is None else round(rate / self._matmul_rate / attempt.team.size, 4),
             # Linux counts kibibytes here.
             peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             peak_device_memory_bytes=torch.cuda.max_memory_allocated(device) if is_cuda else None,
+            offloaded_bytes=None if trainee.offload is None else trainee.offload.peak_bytes,
+            gathered_weight_bytes=None if trainee.shards is None else trainee.shards.peak_whole_bytes,
             exact_resume=state.is_exact,
             estimate=self._estimate,
         )
