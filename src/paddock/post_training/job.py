@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -222,13 +221,15 @@ def run(
         return  # the last attempt was lost between its last checkpoint and the end
 
     from paddock.post_training import team
+    from paddock.post_training.loggers.mirror import mirrored
 
     device = _device(settings)
     if asked.dtype == "float16" and device.type == "cpu":
         raise InvalidRequestError("fp16 is for a GPU, and torch finds none here.", pointer="/training_config/dtype")
     log_file = checkpoints.log_file(job.job_id, job.attempt)
-    with team.gathered(settings, job, device, log_file) as the_team:
-        _train(progress, asked, the_team, settings, datasets, checkpoints, inference)
+    mirror = mirrored(job, JobStore(progress.database), settings)
+    with mirror, team.gathered(settings, job, device, log_file) as the_team:
+        _train(progress, asked, the_team, datasets, checkpoints, inference)
 
 
 def work_along(
@@ -246,7 +247,7 @@ def work_along(
 
     asked = configuration(progress.job)
     with team.joined(rank, settings, _device(settings), meeting) as the_team:
-        _train(progress, asked, the_team, settings, datasets, checkpoints, inference)
+        _train(progress, asked, the_team, datasets, checkpoints, inference)
 
 
 def _device(settings: Settings) -> torch.device:
@@ -271,7 +272,6 @@ def _train(
     progress: Progress,
     asked: Config,
     team: Team,
-    settings: Settings,
     datasets: DatasetStore,
     checkpoints: CheckpointStore,
     inference: Inference,
@@ -279,7 +279,6 @@ def _train(
     from paddock import hub
     from paddock.post_training.attempt import Attempt
     from paddock.post_training.checkpoints import remove_unpublished
-    from paddock.post_training.loggers.mirror import mirrored
     from paddock.post_training.recipes import dpo, sft
 
     kind = progress.job.kind
@@ -291,6 +290,4 @@ def _train(
     if team.is_first:
         remove_unpublished(attempt)
     recipes = {SFT: sft.fine_tune, DPO: dpo.optimize_preferences}
-    # Series are the first worker's.
-    with mirrored(progress.job, JobStore(progress.database), settings) if team.is_first else nullcontext():
-        recipes[kind](attempt)
+    recipes[kind](attempt)

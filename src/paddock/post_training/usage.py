@@ -147,7 +147,6 @@ class Meter:
         rate = state.flops / state.seconds if state.seconds else None
         attempt.progress.set_resources(
             device=torch.cuda.get_device_name(device) if is_cuda else device.type,
-            num_devices=attempt.team.size if is_cuda else 1,
             num_workers=attempt.team.size,
             num_threads=torch.get_num_threads(),
             dtype=attempt.config.dtype,

@@ -69,7 +69,7 @@ def _resources(resources: Resources, request: dict[str, Any]) -> dict[str, Any]:
 def test_the_resources_of_a_job(resources: Resources) -> None:
     add_dataset(resources, "chats", chats(48))
     used = _resources(resources, sft_request("job", training("chats")))
-    assert (used["device"], used["num_devices"], used["num_threads"], used["dtype"]) == ("cpu", 1, 1, "float32")
+    assert (used["device"], used["num_workers"], used["num_threads"], used["dtype"]) == ("cpu", 1, 1, "float32")
     assert used["tokens_per_second"] == pytest.approx(used["num_tokens"] / used["training_seconds"], rel=0.01)
     rate = used["model_flops"] / used["training_seconds"]
     assert used["model_flops_utilisation"] == pytest.approx(rate / used["matmul_flops_per_second"], abs=1e-4)
