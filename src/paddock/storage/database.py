@@ -40,14 +40,22 @@ class Database:
         else:
             scheme, _, rest = url.partition("://")
             assert scheme in ("postgresql", "postgres"), scheme
-            self._engine = sa.create_engine(f"postgresql+psycopg://{rest}", pool_pre_ping=True)
+            self._engine = sa.create_engine(
+                f"postgresql+psycopg://{rest}",
+                pool_pre_ping=True,
+                # Whatever the server's default is: what was acknowledged survives a loss of power.
+                connect_args={"options": "-c synchronous_commit=on"},
+            )
         self._writing = threading.Lock()
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A transaction that only reads: it sees one state of the database and blocks nobody."""
-        with self._engine.connect() as connection, connection.begin():
-            yield connection
+        with self._engine.connect() as plain:
+            # SQLite's transactions see one state by themselves.
+            connection = plain if self.is_sqlite else plain.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
