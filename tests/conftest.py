@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,21 @@ def open_database(database_url: str, data_dir: DataDir) -> Iterator[Callable[[],
     yield open_one
     for database in opened:
         database.close()
+
+
+@pytest.fixture(params=databases.KINDS)
+def open_empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Database]]:
+    """Opens a database without tables."""
+    with ExitStack() as stack:
+
+        def open_one() -> Database:
+            is_sqlite = request.param == "sqlite"
+            url = "sqlite" if is_sqlite else stack.enter_context(databases.postgres_database())
+            database = Database(url, sqlite_file=tmp_path / f"{uuid.uuid4().hex}.db")
+            stack.callback(database.close)
+            return database
+
+        yield open_one
 
 
 @pytest.fixture

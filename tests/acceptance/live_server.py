@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,12 +119,14 @@ def processes_of(data_dir: Path) -> list[str]:
     those that hold a file below it open."""
     found = []
     for process in Path("/proc").iterdir():
-        if not process.name.isdecimal():
-            continue
-        try:
-            open_files = [str(link.readlink()) for link in (process / "fd").iterdir()]
-            if any(file.startswith(str(data_dir)) for file in open_files):
+        if process.name.isdecimal() and any(file.startswith(str(data_dir)) for file in _open_files(process)):
+            with contextlib.suppress(OSError):  # it ended while we looked
                 found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:  # it ended while we looked
-            continue
     return found
+
+
+def _open_files(process: Path) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        for link in list((process / "fd").iterdir()):
+            with contextlib.suppress(OSError):  # closed while we looked
+                yield str(link.readlink())

@@ -22,7 +22,7 @@ from paddock.errors import NoSpaceError
 _BUSY_TIMEOUT_SECONDS = 30
 _CACHE_KIBIBYTES = 8192
 
-HEAD_REVISION = "0001"
+HEAD_REVISION = "0002"
 """The newest migration, named here so that a start need not import Alembic; a test holds it to `migrations/`."""
 
 
@@ -31,6 +31,8 @@ class Database:
 
     def __init__(self, url: str, *, sqlite_file: Path | None = None) -> None:
         """`url` is `sqlite` (then `sqlite_file` says where) or `postgresql://…`."""
+        self.url = url
+        self.sqlite_file = sqlite_file
         self.is_sqlite = url == "sqlite"
         if self.is_sqlite:
             assert sqlite_file is not None
@@ -93,12 +95,28 @@ class Database:
 
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        with self.write() as connection:
+        with self._references_unchecked(), self.write() as connection:
+            # Two servers that start at once: the second waits, then finds nothing to do. SQLite's writes do so anyway.
             if not self.is_sqlite:
-                # Two servers that start at once: the second waits, then finds nothing to do.
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(7231946022)"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            if self.is_sqlite:
+                assert not connection.execute(sa.text("PRAGMA foreign_key_check")).all()
+
+    @contextmanager
+    def _references_unchecked(self) -> Iterator[None]:
+        """SQLite changes a table by making it anew; dropping the old one would take what refers to it along."""
+        if not self.is_sqlite:
+            yield
+            return
+        event.listen(self._engine, "connect", _leave_references)
+        self._engine.dispose()
+        try:
+            yield
+        finally:
+            event.remove(self._engine, "connect", _leave_references)
+            self._engine.dispose()
 
     def close(self) -> None:
         self._engine.dispose()
@@ -114,6 +132,10 @@ def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
     cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_SECONDS * 1000}")
     cursor.execute(f"PRAGMA cache_size=-{_CACHE_KIBIBYTES}")
     cursor.close()
+
+
+def _leave_references(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA foreign_keys=OFF")
 
 
 def _begin(connection: sa.Connection) -> None:
