@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 STAMP := $(VENV)/.paddock-ready
 
-.PHONY: setup quickstart serve test check bench clean
+.PHONY: setup quickstart serve test check bench crash clean
 
 setup: $(STAMP)
 
@@ -39,6 +39,11 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/startup.py
+
+# Goes on where the last run ended (benchmarks/ledger.jsonl); Ctrl-C ends it, with what was done noted.
+crash: $(STAMP)
+	$(BIN)/python benchmarks/crash.py --level in-process --schedules 5000
+	$(BIN)/python benchmarks/crash.py --level processes --schedules 300
 
 clean:
 	rm -rf $(VENV)

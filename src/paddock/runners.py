@@ -6,6 +6,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from paddock import wiring
 from paddock.errors import LostLeaseError, NoSpaceError
@@ -56,11 +57,17 @@ def run_job(settings: Settings, job_id: str, attempt: int) -> int:
         return 0
     except Exception as error:
         traceback.print_exc()
-        return _end_badly(progress, resources, error)
+        return end_badly(progress, settings, error, resources.data_dir.log_file(job_id, attempt))
+    return end_well(progress)
+
+
+def end_well(progress: Progress) -> int:
+    """The work is done: complete the job. Returns the process's exit code."""
+    job = progress.job
     try:
         with progress.write() as connection:
             progress.flush_metrics(connection)
-            states.complete(connection, resources.database.now(), job_id, attempt)
+            states.complete(connection, progress.database.now(), job.job_id, job.attempt)
     except LostLeaseError:
         log.info("The job was cancelled just before it was done.")
     except NoSpaceError:
@@ -68,11 +75,10 @@ def run_job(settings: Settings, job_id: str, attempt: int) -> int:
     return 0
 
 
-def _end_badly(progress: Progress, resources: Resources, error: Exception) -> int:
-    """Note why the job failed, or, where what it needs is only away for now, put it off."""
-    job, settings, database = progress.job, resources.settings, progress.database
+def end_badly(progress: Progress, settings: Settings, error: Exception, log_file: Path) -> int:
+    """Note why the job failed, or, where what it needs is only away for now, put it off. Returns the exit code."""
+    job, database = progress.job, progress.database
     failure = failures.describe(error)
-    tail = local.log_tail(resources.data_dir.log_file(job.job_id, job.attempt))
     try:
         with database.write() as connection:
             now = database.now()
@@ -87,7 +93,7 @@ def _end_badly(progress: Progress, resources: Resources, error: Exception) -> in
                     job.attempt,
                     failure.reason,
                     retryable=failure.retryable,
-                    log_tail=tail or None,
+                    log_tail=local.log_tail(log_file) or None,
                 )
     except LostLeaseError:
         log.info("The job was cancelled before its failure could be noted.")

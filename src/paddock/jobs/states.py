@@ -157,17 +157,17 @@ def lose(
     max_lost: int,
     reason: str,
     log_tail: str | None = None,
-    if_lapsed: bool = False,
+    finder_id: str | None = None,
 ) -> None:
     """The job's process is gone without a word: schedule it again, or fail it when that happened too often. Changes
-    nothing if the attempt is over, or, with `if_lapsed`, if its lease was renewed meanwhile."""
+    nothing if the attempt is over, or if it is another worker's than the `finder_id` and that one renewed its lease."""
     is_last = jobs.c.num_lost + 1 >= max_lost
     error = f"The job's process was lost {max_lost} times; the last time: {reason}"
     lost = connection.execute(
         sa.update(jobs)
         .where(
             *_running(job_id, attempt),
-            *([jobs.c.lease_expires_at < now] if if_lapsed else []),
+            sa.true() if finder_id is None else sa.or_(jobs.c.lease_expires_at < now, jobs.c.worker_id == finder_id),
         )
         .values(
             status=sa.case((is_last, "failed"), else_="scheduled"),

@@ -218,17 +218,16 @@ class JobStore:
             )
             return None if job_id is None else self.find(job_id, connection)
 
-    def lost(self, *, worker_id: str, job_ids: Collection[str], alone: bool) -> Sequence[tuple[str, int]]:
-        """Running jobs (id, attempt) that nobody runs, as this worker sees it, which has processes for `job_ids`: those
-        of its own beside them, those whose lease ran out, and, where it is `alone` on the database, all others."""
-        query = sa.select(jobs.c.job_id, jobs.c.attempt).where(
-            jobs.c.status == "in_progress", jobs.c.job_id.not_in(job_ids)
-        )
+    def lost(self, *, worker_id: str, held: Collection[tuple[str, int]], alone: bool) -> Sequence[tuple[str, int]]:
+        """Running jobs (id, attempt) that nobody runs, as this worker sees it, which has the processes `held`: those of
+        its own beside them, those whose lease ran out, and, where it is `alone` on the database, all others."""
+        query = sa.select(jobs.c.job_id, jobs.c.attempt).where(jobs.c.status == "in_progress")
         if not alone:
             lapsed = jobs.c.lease_expires_at < self.database.now()
             query = query.where(sa.or_(jobs.c.worker_id == worker_id, lapsed))
         with self.database.read() as connection:
-            return [(row.job_id, row.attempt) for row in connection.execute(query)]
+            found = [(row.job_id, row.attempt) for row in connection.execute(query)]
+        return [attempt for attempt in found if attempt not in held]
 
     def is_live(self, job_id: str, attempt: int) -> bool:
         """Whether this attempt is the job's running one."""

@@ -123,8 +123,8 @@ class Worker:
     def _recover(self) -> None:
         """Schedule jobs again that nobody runs. On SQLite this server is the only one, so every other is gone."""
         database = self._jobs.database
-        mine = [process.job_id for process in self._running]
-        for job_id, attempt in self._jobs.lost(worker_id=self.worker_id, job_ids=mine, alone=database.is_sqlite):
+        held = [(process.job_id, process.attempt) for process in self._running]
+        for job_id, attempt in self._jobs.lost(worker_id=self.worker_id, held=held, alone=database.is_sqlite):
             log.info("Job %s lost its worker in attempt %d.", job_id, attempt)
             with database.write() as connection:
                 states.lose(
@@ -134,6 +134,7 @@ class Worker:
                     attempt,
                     max_lost=self._settings.max_lost_attempts,
                     reason="the server that ran it is gone.",
+                    finder_id=None if database.is_sqlite else self.worker_id,
                 )
 
     def _claim(self) -> None:

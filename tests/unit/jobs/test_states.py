@@ -134,18 +134,18 @@ def test_handing_back_counts_no_loss(jobs: JobStore) -> None:
 
 def test_a_lease_that_ran_out_is_found(jobs: JobStore) -> None:
     _started(jobs)
-    assert jobs.lost(worker_id="w2", job_ids=[], alone=False) == []
-    assert jobs.lost(worker_id="w2", job_ids=[], alone=True) == [("a", 1)]
-    assert jobs.lost(worker_id="w", job_ids=["a"], alone=True) == []
+    assert jobs.lost(worker_id="w2", held=[], alone=False) == []
+    assert jobs.lost(worker_id="w2", held=[], alone=True) == [("a", 1)]
+    assert jobs.lost(worker_id="w", held=[("a", 1)], alone=True) == []
     # Claimed, and no process came of it: nobody else would find that, for the worker lives.
-    assert jobs.lost(worker_id="w", job_ids=[], alone=False) == [("a", 1)]
+    assert jobs.lost(worker_id="w", held=[], alone=False) == [("a", 1)]
     with jobs.database.write() as connection:
         states.renew(connection, jobs.database.now(), worker_id="w", lease_seconds=-1, job_ids=["a"])
-    assert jobs.lost(worker_id="w2", job_ids=[], alone=False) == [("a", 1)]
+    assert jobs.lost(worker_id="w2", held=[], alone=False) == [("a", 1)]
     with jobs.database.write() as connection:
         states.renew(connection, jobs.database.now(), worker_id="w", lease_seconds=30, job_ids=["a"])
         # The worker was only late: its job is not taken from it.
-        states.lose(connection, jobs.database.now(), "a", 1, max_lost=3, reason="late", if_lapsed=True)
+        states.lose(connection, jobs.database.now(), "a", 1, max_lost=3, reason="late", finder_id="w2")
     assert jobs.get("a").status is JobStatus.IN_PROGRESS
 
 
