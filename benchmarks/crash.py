@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -23,7 +24,8 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+TESTS = Path(__file__).parents[1] / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "acceptance")]
 
 import databases
 from crash.faulty_database import FaultyDatabase
@@ -103,6 +105,8 @@ def run(level: str, database: str, first: int, count: int) -> tuple[int, dict[in
 
 
 def main() -> int:
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell has its background jobs ignore Ctrl-C
+        signal.signal(number, signal.default_int_handler)
     parser = argparse.ArgumentParser()
     parser.add_argument("--level", choices=LEVELS, default=IN_PROCESS)
     parser.add_argument("--database", choices=["sqlite", "postgresql"])

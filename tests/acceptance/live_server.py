@@ -81,6 +81,16 @@ class LiveServer:
                 assert time.monotonic() < deadline, self.log
                 time.sleep(0.02)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the server's process is gone."""
+        return self._process is None or self._process.poll() is not None
+
+    def wait(self) -> None:
+        """Wait for its end, which somebody has brought about."""
+        assert self._process is not None
+        self._process.wait(30)
+
     def kill(self) -> None:
         """`kill -9`, at once."""
         assert self._process is not None

@@ -42,6 +42,8 @@ class Watch:
     database: Database
     job_ids: Collection[str]
     max_lost: int
+    is_attributed: bool = True
+    """Whether a row says which attempt wrote it (`{"by": …}`), and every change was looked at by itself."""
     acknowledged: set[str] = field(default_factory=set)
     cancelled: set[str] = field(default_factory=set)
     stored: set[tuple[str, int]] = field(default_factory=set)
@@ -65,7 +67,9 @@ class Watch:
         self._check_rows({(row.job_id, row.row_index): row.generation_json for row in rows}, self._rows)
         self._check_rows({(row.job_id, row.row_index): row.score_json for row in marks}, self._scores)
         require(self.stored <= self._rows.keys(), f"acknowledged rows are gone: {self.stored - self._rows.keys()}")
-        require(self._scores.keys() == self._rows.keys(), "a transaction left half of its rows")
+        require(
+            not self.is_attributed or self._scores.keys() == self._rows.keys(), "a transaction left half of its rows"
+        )
         running = {job.job_id: job.attempt for job in states if job.status == "in_progress"}
         if by is not None and running != self._running:
             require(self._running.get(by[0]) == by[1], f"{by} changed the state of a job that it was not running")
@@ -97,7 +101,7 @@ class Watch:
     def _check_rows(self, found: dict[tuple[str, int], str], known: dict[tuple[str, int], str]) -> None:
         for key, text in known.items():
             require(found.get(key) == text, f"row {key} was {text} and is {found.get(key)}")
-        for key in found.keys() - known.keys():
+        for key in found.keys() - known.keys() if self.is_attributed else ():
             # A row says which attempt wrote it.
             attempt = self._running.get(key[0])
             require(json.loads(found[key])["by"] == attempt, f"row {key}: {found[key]}, and {attempt} was running")
@@ -128,3 +132,4 @@ class Watch:
             found = sum(key[0] == job_id for key in self._rows)
             if ended == "completed":
                 require(found == num_rows[job_id], f"{job_id} is completed with {found} of {num_rows[job_id]} rows")
+                require(self._scores.keys() == self._rows.keys(), f"{job_id} is completed without all its scores")
