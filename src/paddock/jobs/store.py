@@ -6,7 +6,8 @@ Changes of status stand in `states`. Every write of a running job goes through a
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from paddock.errors import ConflictError, NotFoundError
 from paddock.jobs import states
 from paddock.jobs.states import JobStatus
 from paddock.storage.database import Database
-from paddock.storage.tables import job_datasets, job_events, job_metrics, jobs
+from paddock.storage.tables import checkpoints, job_datasets, job_events, job_metrics, jobs
 
 
 @dataclass(frozen=True)
@@ -228,6 +229,28 @@ class JobStore:
         with self.database.read() as connection:
             found = [(row.job_id, row.attempt) for row in connection.execute(query)]
         return [attempt for attempt in found if attempt not in held]
+
+    def ended(self, *, older_than_days: float, limit: int, after: int = 0) -> Sequence[tuple[int, str]]:
+        """Jobs (number, id) that ended so long ago, from the first number above `after` on."""
+        query = (
+            sa.select(jobs.c.number, jobs.c.job_id)
+            .where(jobs.c.number > after, jobs.c.ended_at <= self.database.now() - older_than_days * 86400)
+            .order_by(jobs.c.number)
+            .limit(limit)
+        )
+        with self.database.read() as connection:
+            return [(row.number, row.job_id) for row in connection.execute(query)]
+
+    @contextmanager
+    def forgetting(self, job_id: str) -> Iterator[bool]:
+        """Delete an ended job and all that it found out, when the block is left. False, and nothing is deleted, if it
+        has not ended or has made checkpoints."""
+        kept = sa.select(checkpoints.c.identifier).where(checkpoints.c.job_id == job_id)
+        with self.database.write() as connection:
+            deleted = connection.execute(
+                sa.delete(jobs).where(jobs.c.job_id == job_id, jobs.c.ended_at.is_not(None), ~kept.exists())
+            )
+            yield deleted.rowcount == 1
 
     def is_live(self, job_id: str, attempt: int) -> bool:
         """Whether this attempt is the job's running one."""

@@ -19,7 +19,6 @@ from typing import Any
 from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from paddock.errors import LostLeaseError
 from paddock.inference.engine import Model
 from paddock.inference.inference import LOCAL
 from paddock.post_training.adapters import Trainee
@@ -44,15 +43,31 @@ def identifier(job_id: str, epoch: int) -> str:
 def publish(
     attempt: Attempt, trainee: Trainee, tokenizer: Any, *, epoch: int, metrics: dict[str, float] | None
 ) -> None:
-    """Write the checkpoint of `epoch` (from 1) and make it exist. Raises `LostLeaseError`, leaving nothing behind."""
+    """Write the checkpoint of `epoch` (from 1) and make it exist. Whatever is raised, such as `LostLeaseError` or an error
+    for a full disk, nothing is left behind then. A cancel that comes meanwhile waits for it."""
     folder = job_folder(attempt) / f"attempt-{attempt.progress.job.attempt}" / f"epoch-{epoch}"
     folder.mkdir(parents=True)
+    with attempt.progress.saving():
+        try:
+            _write(folder, attempt, trainee, tokenizer, epoch, metrics)
+            _publish(folder, attempt, trainee, epoch, metrics)
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+
+
+def _write(
+    folder: Path, attempt: Attempt, trainee: Trainee, tokenizer: Any, epoch: int, metrics: dict[str, float] | None
+) -> None:
     _save_weights(trainee, folder)
     tokenizer.save_pretrained(folder)
     record = _record(attempt, epoch, metrics)
     (folder / "training_request.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     (folder / "README.md").write_text(_card(attempt, trainee, epoch, metrics))
     _sync(folder, attempt.checkpoints.root)
+
+
+def _publish(folder: Path, attempt: Attempt, trainee: Trainee, epoch: int, metrics: dict[str, float] | None) -> None:
     name = identifier(attempt.job_id, epoch)
     relative = folder.relative_to(attempt.checkpoints.root).as_posix()
     checkpoint = StoredCheckpoint(name, attempt.job_id, epoch, relative, _sha256(folder), metrics, time.time())
@@ -64,13 +79,9 @@ def publish(
         job_id=attempt.job_id,
         base_model=attempt.source.base if trainee.is_adapter else None,
     )
-    try:
-        with attempt.progress.write() as connection:
-            attempt.checkpoints.publish(connection, checkpoint, model)
-            attempt.progress.flush_metrics(connection)
-    except LostLeaseError:
-        shutil.rmtree(folder)
-        raise
+    with attempt.progress.write() as connection:
+        attempt.checkpoints.publish(connection, checkpoint, model)
+        attempt.progress.flush_metrics(connection)
 
 
 def remove_unpublished(attempt: Attempt) -> None:

@@ -18,8 +18,11 @@ from paddock.server.frame import RequestFrame
 from paddock.wiring import Resources
 
 
-def create_app(resources: Resources, *, wake_worker: Callable[[], None]) -> FastAPI:
-    """The app over `resources`; `wake_worker` is called when a job was submitted or cancelled."""
+def create_app(
+    resources: Resources, *, wake_worker: Callable[[], None], is_ending: Callable[[], bool] = lambda: False
+) -> FastAPI:
+    """The app over `resources`; `wake_worker` is called when a job was submitted or cancelled, and streams that go on for
+    long end once `is_ending`."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -42,6 +45,7 @@ def create_app(resources: Resources, *, wake_worker: Callable[[], None]) -> Fast
     app.state.evaluation = resources.evaluation
     app.state.checkpoints = resources.checkpoints
     app.state.wake_worker = wake_worker
+    app.state.is_ending = is_ending
     for routes in (
         dataset_routes,
         evaluation_routes,

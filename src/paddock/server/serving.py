@@ -35,7 +35,7 @@ def serve_forever(settings: Settings, *, replace: bool = False) -> None:
     configured.register(resources, replace=replace)
     worker = Worker(settings, data_dir, resources.jobs)
     engine_host = EngineHost(settings, data_dir)
-    app = create_app(resources, wake_worker=worker.wake)
+    app = create_app(resources, wake_worker=worker.wake, is_ending=lambda: server.should_exit)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
