@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 
 from paddock.datasets.store import DatasetStore
-from paddock.evaluation import plan, result_store
+from paddock.evaluation import calibration, plan, prompts, result_store
 from paddock.evaluation.evaluate import Todo, evaluate
 from paddock.evaluation.plan import Plan
 from paddock.evaluation.result_store import RowResult, StoredRow
@@ -60,7 +61,7 @@ def _todos(
 ) -> Iterator[Todo]:
     """What is left to do, in the order of rows, until the process is asked to stop."""
     job = progress.job
-    (version,) = job.reads
+    version = job.reads_dataset(job.request["dataset_id"])
     num_rows = job.request["num_rows"]
     for start in range(0, num_rows, _CHUNK_ROWS):
         end = min(start + _CHUNK_ROWS, num_rows)
@@ -76,6 +77,29 @@ def _todos(
             todo = _todo(index, row, known.get(index), resolved)
             if todo.function_ids:
                 yield todo
+    if calibration.KEY in job.request:
+        yield from _calibration_todos(progress, datasets, evaluation, resolved, recorder)
+
+
+def _calibration_todos(
+    progress: Progress, datasets: DatasetStore, evaluation: EvaluationStore, resolved: Plan, recorder: _Recorder
+) -> Iterator[Todo]:
+    """The labelled answers that the judges have not judged yet; their row numbers follow those of the evaluation."""
+    job = progress.job
+    judges = [run.function_id for run in resolved.functions if run.judge is not None]
+    first = job.request["num_rows"]
+    known = evaluation.results.known(job.job_id, judges, first, first + job.request[calibration.KEY]["num_rows"])
+    version = job.reads_dataset(job.request[calibration.KEY]["dataset_id"])
+    for index, row in enumerate(datasets.read(version), first):
+        if progress.should_stop:
+            return
+        scored_by = known[index].scored_by if index in known else ()
+        left = [function_id for function_id in judges if function_id not in scored_by]
+        if left:
+            recorder.labels[index] = calibration.label(row)
+            yield Todo(index, row, {"generated_answer": prompts.generated_answer(row)}, left)
+        else:
+            recorder.num_done_before += 1
 
 
 def _todo(index: int, row: dict[str, object], known: StoredRow | None, resolved: Plan) -> Todo:
@@ -113,6 +137,8 @@ class _Recorder:
         self._progress = progress
         self._waiting: asyncio.Queue[RowResult | None] = asyncio.Queue(_MAX_WAITING_RESULTS)
         self._error: Exception | None = None
+        self.labels: dict[int, bool] = {}
+        """Labels of the answers that the judges are calibrated on, which their scores take along."""
         self.num_done_before = 0
         self._num_done_now = 0
 
@@ -120,6 +146,9 @@ class _Recorder:
         """Take a result in; it is durable soon. Raises what kept an earlier one from being stored."""
         if self._error is not None:
             raise self._error
+        if result.index in self.labels:
+            label = {"label": self.labels[result.index]}
+            result = replace(result, scores={name: {**score, **label} for name, score in result.scores.items()})
         await self._waiting.put(result)
 
     async def finish(self) -> None:
@@ -154,5 +183,6 @@ class _Recorder:
 
     def report(self, *, now: bool = False) -> None:
         """Say how far the job is."""
-        num_done = self.num_done_before + self._num_done_now
-        self._progress.report(num_done, self._progress.job.request["num_rows"], _UNIT, now=now)
+        request = self._progress.job.request
+        num_rows = request["num_rows"] + request.get(calibration.KEY, {}).get("num_rows", 0)
+        self._progress.report(self.num_done_before + self._num_done_now, num_rows, _UNIT, now=now)
