@@ -39,6 +39,7 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/jobs.py
 	$(BIN)/python benchmarks/evaluation.py
 
 coverage-sim: $(STAMP)
@@ -48,6 +49,7 @@ coverage-sim: $(STAMP)
 crash: $(STAMP)
 	$(BIN)/python benchmarks/crash.py --level in-process --schedules 5000
 	$(BIN)/python benchmarks/crash.py --level processes --schedules 300
+	$(BIN)/python benchmarks/crash.py --level cancels --schedules 1000
 
 clean:
 	rm -rf $(VENV)

@@ -14,6 +14,7 @@ import argparse
 import json
 import shlex
 import signal
+import statistics
 import sys
 import tempfile
 import time
@@ -32,7 +33,7 @@ from crash.faulty_database import FaultyDatabase
 from crash.simulation import World
 
 LEDGER = Path(__file__).parent / "ledger.jsonl"
-IN_PROCESS, PROCESSES = "in-process", "processes"
+IN_PROCESS, PROCESSES, CANCELS = "in-process", "processes", "cancels"
 
 RunSeed = Callable[[int], None]
 
@@ -59,14 +60,34 @@ def processes(database: str, stack: ExitStack, crashes: Counter[tuple[str, str]]
     return world.run
 
 
-LEVELS = {IN_PROCESS: in_process, PROCESSES: processes}
+def cancels(database: str, stack: ExitStack, _crashes: Counter[tuple[str, str]]) -> RunSeed:
+    """Jobs that are cancelled at any moment of their lives."""
+    from crash.live import LiveWorld
+
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    url = database if database == "sqlite" else stack.enter_context(databases.postgres_database())
+    world = stack.enter_context(LiveWorld(url, folder, Counter()))
+
+    def tell() -> None:
+        seconds = sorted(world.cancel_seconds)
+        if seconds:
+            p99 = seconds[min(len(seconds) - 1, round(0.99 * len(seconds)))]
+            median = statistics.median(seconds)
+            figures = f"median {median * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, at most {seconds[-1] * 1000:.0f} ms"
+            print(f"  from a cancel's answer to no process, {len(seconds)} times: {figures}")
+
+    stack.callback(tell)
+    return world.race
+
+
+LEVELS = {IN_PROCESS: in_process, PROCESSES: processes, CANCELS: cancels}
 
 
 def next_seed(level: str, database: str) -> int:
     """The first seed that no earlier run counted."""
     lines = [json.loads(line) for line in LEDGER.read_text().splitlines()] if LEDGER.exists() else []
     same = [
-        line for line in lines if line["what"] == "crash" and (line["level"], line["database"]) == (level, database)
+        line for line in lines if line.get("what") == "crash" and (line["level"], line["database"]) == (level, database)
     ]
     return max((line["last_seed"] + 1 for line in same), default=0)
 

@@ -104,6 +104,10 @@ class Settings(_Section):
     """How often a job is put off because a model server is away or late, before it fails."""
     job_retry_seconds: float = Field(default=2.0, ge=0)
     """How long it is put off the first time; each further time twice as long."""
+    keep_logs_days: float | None = Field(default=None, ge=0)
+    """Logs of jobs that ended longer ago are deleted, every hour; none: they are kept."""
+    keep_jobs_days: float | None = Field(default=None, ge=0)
+    """The same for whole jobs with their results, except those that made checkpoints."""
     cancel_grace_seconds: float = Field(default=5.0, ge=0)
     """How long a job's process may take to end, when its job is cancelled or the server ends, before it is killed."""
     num_threads: int = Field(default=1, ge=1)

@@ -84,7 +84,13 @@ class LiveServer:
     @property
     def has_ended(self) -> bool:
         """Whether the server's process is gone."""
-        return self._process is None or self._process.poll() is not None
+        return self.exit_code is not None
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while the process lives."""
+        assert self._process is not None
+        return self._process.poll()
 
     def wait(self) -> None:
         """Wait for its end, which somebody has brought about."""

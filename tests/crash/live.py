@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import time
 import uuid
@@ -60,6 +61,7 @@ class LiveWorld:
         self._folders = [folder / "one"] if database_url == "sqlite" else [folder / "one", folder / "two"]
         self._url = database_url
         self.servers: list[LiveServer] = []
+        self.cancel_seconds: list[float] = []
         self._asleep_since: dict[int, float] = {}
         self.database: Database
 
@@ -144,6 +146,33 @@ class LiveWorld:
         self._check_rows(job_id, marker, len(rows))
         self._check_processes(job_id)
 
+    def race(self, seed: int) -> None:
+        """A cancel at any moment of a job's life; adds to `cancel_seconds` how long after the answer its process was
+        gone, if there was one. Raises `Violation`."""
+        chosen = random.Random(seed)
+        server = chosen.choice(self.servers)
+        job_id = server.call("POST", "/v1alpha/eval/benchmarks/sums-eq/jobs", candidate("m"))["job_id"]
+        pid = self._await_process(job_id, server, chosen.random() * 1.5)
+        answer = server.http.delete(f"/v1alpha/jobs/{job_id}")
+        answered_at = time.monotonic()
+        require(answer.status_code in (200, 409), answer.text)
+        while pid is not None and psutil.pid_exists(pid):
+            require(time.monotonic() - answered_at < 20, f"the process of {job_id} is still there")
+            time.sleep(0.001)
+        if answer.status_code == 200 and pid is not None:
+            self.cancel_seconds.append(time.monotonic() - answered_at)
+        ended = server.wait_for_job(job_id)["status"]
+        require(ended == ("cancelled" if answer.status_code == 200 else "completed"), f"{job_id} is {ended}")
+        again = server.http.delete(f"/v1alpha/jobs/{job_id}").status_code
+        require(again == answer.status_code, f"cancelled again: {again}")
+        self._check_processes(job_id)
+
+    def _await_process(self, job_id: str, server: LiveServer, seconds: float) -> int | None:
+        """Let time pass; the job's process, if it has one by then."""
+        time.sleep(seconds)
+        found = re.search(rf"Job {job_id} .* runs as process (\d+)", server.log)
+        return None if found is None or not psutil.pid_exists(int(found.group(1))) else int(found.group(1))
+
     def _something_else(self, chosen: random.Random, server: LiveServer, job_id: str) -> None:
         """Now and then, something that no plan names: a kill or a pause at any moment, or a polite restart."""
         what = chosen.random()
@@ -157,8 +186,20 @@ class LiveWorld:
         elif what < 0.3:
             for process in processes_of_job(job_id):
                 process.suspend()
-        elif what < 0.35 and psutil.Process(server.pid).status() != psutil.STATUS_STOPPED:
-            require(server.stop() == 0, "a polite end has another exit code")
+        elif what < 0.35 and not server.has_ended:
+            self._end_politely(server)
+
+    def _end_politely(self, server: LiveServer) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _END_SECONDS
+        while not server.has_ended:
+            require(time.monotonic() < deadline, "a polite end takes too long")
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._wake(psutil.Process(server.pid))
+            time.sleep(0.02)
+        # The plan may have killed it on its way out.
+        require(server.exit_code in (0, -signal.SIGKILL), f"a polite end has the exit code {server.exit_code}")
 
     def _strike(self, server: LiveServer, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -233,6 +274,10 @@ class LiveWorld:
         while left := list(processes_of_job(job_id)):
             require(time.monotonic() < deadline, f"{job_id} has ended, its processes have not: {left}")
             self._repair()
+            for process in left:
+                # Also one that was stopped before it could ask to die with its server, which is gone.
+                with contextlib.suppress(psutil.Error):
+                    self._wake(process)
             time.sleep(0.02)
 
 

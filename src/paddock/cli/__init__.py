@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "paddock.cli.train:train",
     "rerank": "paddock.cli.rerank:rerank",
     "jobs": "paddock.cli.jobs:jobs",
+    "backup": "paddock.cli.backup:backup",
     "run-job": "paddock.cli.processes:run_job",
     "run-engine": "paddock.cli.processes:run_engine",
 }

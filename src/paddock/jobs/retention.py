@@ -1,5 +1,6 @@
-"""Clearing away what ended jobs left behind: logs, and whole jobs with their results. What a job that has not ended needs,
-and what made a checkpoint, is never touched.
+"""Clearing away what ended jobs left behind: logs, and whole jobs with their results.
+
+What a job that has not ended needs, and a job that made a checkpoint, is never touched.
 
 A folder is renamed in the transaction that forgets its job, and deleted afterwards: a job of the same id that is
 submitted right then never loses its files, and what a crash leaves is swept the next time.
@@ -8,14 +9,21 @@ submitted right then never loses its files, and what a crash leaves is swept the
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from paddock.jobs.store import JobStore
+from paddock.settings import Settings
 from paddock.storage.data_dir import DataDir
 
+log = logging.getLogger("paddock.jobs")
+
+_FIRST_SECONDS = 5.0
+_PAUSE_SECONDS = 3600.0
 _TRASH_PREFIX = "pruned-"
 _LOT = 200
 
@@ -36,6 +44,28 @@ def prune(
     for trash in data_dir.jobs.glob(f"{_TRASH_PREFIX}*"):
         shutil.rmtree(trash, ignore_errors=True)
     return num_logs, num_jobs
+
+
+def keep_pruning(jobs: JobStore, data_dir: DataDir, settings: Settings) -> Callable[[], None]:
+    """Do so every hour in a thread, as `keep_logs_days` and `keep_jobs_days` say. Returns what ends it."""
+    ending = threading.Event()
+
+    def run() -> None:
+        while not ending.wait(_FIRST_SECONDS):
+            try:
+                prune(
+                    jobs,
+                    data_dir,
+                    logs_older_than_days=settings.keep_logs_days,
+                    jobs_older_than_days=settings.keep_jobs_days,
+                )
+            except Exception:  # the database may be away for a while
+                log.exception("What ended jobs left behind could not be cleared away.")
+            ending.wait(_PAUSE_SECONDS)
+
+    if settings.keep_logs_days is not None or settings.keep_jobs_days is not None:
+        threading.Thread(target=run, name="retention", daemon=True).start()
+    return ending.set
 
 
 def _ended(jobs: JobStore, older_than_days: float | None) -> Iterator[str]:

@@ -23,6 +23,7 @@ log = logging.getLogger("paddock.jobs")
 
 _POLL_SECONDS = 0.2
 _POLL_ENDING_SECONDS = 0.02
+_STOP_SECONDS = 10.0
 
 
 class Worker:
@@ -57,7 +58,10 @@ class Worker:
         """Ask running jobs to leave their work resumable, hand them back, and return once no process is left."""
         self._stopping = True
         self._wake.set()
-        self._thread.join()
+        self._thread.join(self._settings.cancel_grace_seconds + _STOP_SECONDS)
+        # Left over where the database does not answer; the next start finds their jobs without a worker.
+        for process in self._running:
+            process.kill()
 
     def _run(self) -> None:
         while not (self._stopping and not self._running):

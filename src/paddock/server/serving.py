@@ -12,6 +12,7 @@ import uvicorn
 from paddock import wiring
 from paddock.errors import InvalidRequestError
 from paddock.inference.engine_host import EngineHost
+from paddock.jobs import retention
 from paddock.jobs.worker import Worker
 from paddock.server import configured
 from paddock.server.app import create_app
@@ -52,11 +53,13 @@ def serve_forever(settings: Settings, *, replace: bool = False) -> None:
     host, port = listener.getsockname()[:2]
     engine_host.start()
     worker.start()
+    stop_pruning = retention.keep_pruning(resources.jobs, data_dir, settings)
     log.info("Paddock serves http://%s:%d from %s.", f"[{host}]" if ":" in host else host, port, data_dir.root)
     try:
         server.run(sockets=[listener])
     finally:
         log.info("Ending: running jobs leave their work resumable.")
+        stop_pruning()
         worker.stop()
         engine_host.stop()
         resources.database.close()
