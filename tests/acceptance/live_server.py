@@ -109,6 +109,13 @@ class LiveServer:
         self._process.send_signal(number)
         return self._process.wait(60)
 
+    def paddock(self, *words: str) -> str:
+        """What a command prints."""
+        command_line = [sys.executable, "-m", "paddock", *words]
+        done = subprocess.run(command_line, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def call(self, method: str, path: str, body: Any = None, **parameters: Any) -> Any:
         """The JSON of an answer that must be 200."""
         response = self.http.request(method, path, json=body, params=parameters)
