@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,9 @@ class LiveServer:
     def log(self) -> str:
         return self._log_file.read_text()
 
-    def start(self) -> None:
-        """Start the server and wait for its health. Its own log says where it listens."""
+    def start(self, *, meanwhile: Callable[[], None] | None = None) -> None:
+        """Start the server and wait for its health. Its own log says where it listens. Where it may be killed or stopped
+        on the way, `meanwhile` is called now and then, and an early end is no error."""
         offset = self._log_file.stat().st_size if self._log_file.exists() else 0
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
@@ -67,19 +68,26 @@ class LiveServer:
             )
         deadline = time.monotonic() + START_SECONDS
         while (found := _STARTED.search(self.log[offset:])) is None:
-            assert self._process.poll() is None, self.log
+            if self._looks_dead(meanwhile):
+                return
             assert time.monotonic() < deadline, self.log
             time.sleep(0.02)
         self.url = found.group(1)
         self.http.close()
         self.http = httpx.Client(base_url=self.url, timeout=60)
-        while True:
+        while not self._looks_dead(meanwhile):
             try:
-                assert self.http.get("/v1/health").json() == {"status": "OK"}
+                assert self.http.get("/v1/health", timeout=5).json() == {"status": "OK"}
                 return
             except httpx.TransportError:
                 assert time.monotonic() < deadline, self.log
                 time.sleep(0.02)
+
+    def _looks_dead(self, meanwhile: Callable[[], None] | None) -> bool:
+        if meanwhile is not None:
+            meanwhile()
+        assert meanwhile is not None or not self.has_ended, self.log
+        return self.has_ended
 
     @property
     def has_ended(self) -> bool:

@@ -211,7 +211,10 @@ class LiveWorld:
         """Start servers that are gone; wake up those, and the job processes, that sleep for longer than a lease."""
         for server in self.servers:
             if server.has_ended:
-                server.start()
+                server.start(meanwhile=self._wake_all)
+        self._wake_all()
+
+    def _wake_all(self) -> None:
         mine = {server.pid for server in self.servers}
         for pid in mine:
             with contextlib.suppress(psutil.NoSuchProcess):

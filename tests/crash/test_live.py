@@ -17,7 +17,7 @@ def test_processes_that_are_killed_or_stopped_while_they_write(tmp_path: Path, d
     assert sum(crashes.values()) >= 1, "no plan was carried out: do the names of writes in `crash.live` still hold?"
 
 
-def test_cancels_at_any_moment(tmp_path: Path, database_url: str) -> None:
-    with LiveWorld(database_url, tmp_path, Counter()) as world:
+def test_cancels_at_any_moment(tmp_path: Path) -> None:
+    with LiveWorld("sqlite", tmp_path, Counter()) as world:
         for seed in range(4):
             world.race(seed)

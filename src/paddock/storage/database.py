@@ -21,6 +21,7 @@ from paddock.errors import NoSpaceError
 
 _BUSY_TIMEOUT_SECONDS = 30
 _CACHE_KIBIBYTES = 8192
+_POSTGRES_DISK_FULL = "53100"
 
 HEAD_REVISION = "0002"
 """The newest migration, named here so that a start need not import Alembic; a test holds it to `migrations/`."""
@@ -72,7 +73,8 @@ class Database:
                 with connection.begin():
                     yield connection
         except OperationalError as error:
-            if isinstance(error.orig, sqlite3.OperationalError) and "full" in str(error.orig):
+            is_sqlite_full = isinstance(error.orig, sqlite3.OperationalError) and "full" in str(error.orig)
+            if is_sqlite_full or getattr(error.orig, "sqlstate", None) == _POSTGRES_DISK_FULL:
                 raise NoSpaceError("The disk is full: nothing of this request was stored.") from error
             raise
 

@@ -14,6 +14,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from paddock.errors import NoSpaceError
 from paddock.storage import database as database_module
 from paddock.storage import tables
 from paddock.storage.database import HEAD_REVISION, Database
@@ -152,3 +153,19 @@ def test_the_database_has_a_clock(database: Database) -> None:
     with database.read() as connection:
         now = connection.execute(sa.select(database.now())).scalar_one()
     assert abs(now - time.time()) < 5
+
+
+def test_a_full_disk_is_said_in_words_and_leaves_nothing(database: Database) -> None:
+    """SQLite is told how many pages there are; PostgreSQL raises what it would raise."""
+    large = sa.insert(tables.idempotency_keys).values(
+        scope="s", key="k", body_digest="", answer_json="x" * 10_000_000, created_at=0.0
+    )
+    with pytest.raises(NoSpaceError, match="disk is full"), database.write() as connection:
+        if database.is_sqlite:
+            num_pages = connection.execute(sa.text("PRAGMA page_count")).scalar_one()
+            connection.execute(sa.text(f"PRAGMA max_page_count={num_pages + 10}"))
+            connection.execute(large)
+        else:
+            connection.execute(sa.text("DO $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = 'disk_full'; END $$"))
+    with database.read() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(tables.idempotency_keys)).scalar() == 0
