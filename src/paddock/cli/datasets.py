@@ -10,13 +10,13 @@ from typing import Any
 import click
 
 from paddock import terminal
-from paddock.cli import jsonl
+from paddock.cli import row_files
+from paddock.cli.json_values import json_object
 from paddock.cli.options import json_option, speaks_to_server
 from paddock.client import Client, ClientError, chunks, json_array, quoted
 
 PURPOSES = ("post-training/messages", "eval/question-answer", "eval/messages-answer")
 
-_ROW_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _SHOWN_ROWS = 3
 
 
@@ -75,11 +75,22 @@ def show(client: Client, dataset_id: str, as_json: bool) -> None:
 @datasets.command()
 @click.argument("dataset_id")
 @click.option("--purpose", type=click.Choice(PURPOSES), required=True, help="What the rows are for.")
-@click.option("--file", "file", type=_ROW_FILE, help="A file of JSON Lines on this machine; its rows are sent.")
+@click.option(
+    "--file", "file", type=row_files.ROW_FILE, help="A file here (.jsonl, .json, .csv, .parquet); its rows are sent."
+)
 @click.option("--uri", help="Where the server reads the rows: file:, data:, https:, as its settings allow.")
+@click.option("--metadata", type=json_object, help="Whatever you want to keep with it.")
 @speaks_to_server
 @json_option
-def register(client: Client, dataset_id: str, purpose: str, file: Path | None, uri: str | None, as_json: bool) -> None:
+def register(
+    client: Client,
+    dataset_id: str,
+    purpose: str,
+    file: Path | None,
+    uri: str | None,
+    metadata: dict[str, Any] | None,
+    as_json: bool,
+) -> None:
     """Make a dataset from a file here, or from where the server can read it.
 
     Done twice with the same file it changes nothing; broken off, it goes on where it was.
@@ -91,11 +102,12 @@ def register(client: Client, dataset_id: str, purpose: str, file: Path | None, u
     if (file is None) == (uri is None):
         raise click.UsageError("Give the rows by either --file or --uri.")
     if uri is not None:
-        body = {"dataset_id": dataset_id, "purpose": purpose, "source": {"type": "uri", "uri": uri}, "metadata": {}}
+        source = {"type": "uri", "uri": uri}
+        body = {"dataset_id": dataset_id, "purpose": purpose, "source": source, "metadata": metadata or {}}
         dataset = client.post("/v1beta/datasets", body)
     else:
         assert file is not None
-        dataset = _register_file(client, dataset_id, purpose, file)
+        dataset = _register_file(client, dataset_id, purpose, file, metadata or {})
     if as_json:
         terminal.print_json(dataset)
         return
@@ -113,17 +125,17 @@ def _lacking(dataset: dict[str, Any]) -> str:
     )
 
 
-def _register_file(client: Client, dataset_id: str, purpose: str, path: Path) -> Any:
+def _register_file(client: Client, dataset_id: str, purpose: str, path: Path, metadata: dict[str, Any]) -> Any:
     """Register the first rows, then append the others.
 
     The file's digest is part of the registration: the same file again is the same registration, and the rows that it
     already has are not sent twice."""
-    file = jsonl.check(path)
-    first = next(chunks(jsonl.read_rows(path)), [])
+    file = row_files.check(path)
+    first = next(chunks(row_files.read_rows(path)), [])
     settings = {
         "dataset_id": dataset_id,
         "purpose": purpose,
-        "metadata": {"file": path.name, "file_sha256": file.sha256, "file_rows": file.num_rows},
+        "metadata": metadata | {"file": path.name, "file_sha256": file.sha256, "file_rows": file.num_rows},
     }
     source = b'{"type":"rows","rows":' + json_array(first) + b"}"
     dataset = client.post_bytes("/v1beta/datasets", b'{"source":' + source + b"," + json.dumps(settings).encode()[1:])
@@ -134,12 +146,12 @@ def _register_file(client: Client, dataset_id: str, purpose: str, path: Path) ->
     return client.get(f"/v1beta/datasets/{quoted(dataset_id)}")
 
 
-def _append(client: Client, dataset_id: str, file: jsonl.RowFile, *, skip: int = 0) -> None:
+def _append(client: Client, dataset_id: str, file: row_files.RowFile, *, skip: int = 0) -> None:
     """Append a file's rows from `skip` on, with a line of progress for each chunk on a terminal."""
     console = terminal.err()
     num_sent = skip
     try:
-        for num_appended in client.append_rows(dataset_id, islice(jsonl.read_rows(file.path), skip, None)):
+        for num_appended in client.append_rows(dataset_id, islice(row_files.read_rows(file.path), skip, None)):
             num_sent = skip + num_appended
             if console.is_terminal:
                 console.print(f"{num_sent:,}/{file.num_rows:,} rows", end="\r")
@@ -169,13 +181,13 @@ def rows(client: Client, dataset_id: str, start: int, limit: int | None) -> None
 
 @datasets.command()
 @click.argument("dataset_id")
-@click.argument("file", type=_ROW_FILE)
+@click.argument("file", type=row_files.ROW_FILE)
 @speaks_to_server
 def append(client: Client, dataset_id: str, file: Path) -> None:
-    """Append the rows of a file of JSON Lines.
+    """Append the rows of a file (.jsonl, .json, .csv, .parquet).
 
     Example: paddock datasets append my/train more.jsonl"""
-    checked = jsonl.check(file)
+    checked = row_files.check(file)
     _append(client, dataset_id, checked)
     dataset = client.get(f"/v1beta/datasets/{quoted(dataset_id)}")
     click.echo(f"{checked.num_rows:,} rows appended. {dataset_id} holds {_num_rows(dataset):,}.{_lacking(dataset)}")
