@@ -105,7 +105,7 @@ def run(level: str, database: str, first: int, count: int) -> tuple[int, dict[in
             try:
                 run_seed(seed)
             except Exception as error:
-                violations[seed] = f"{type(error).__name__}: {error}"
+                violations[seed] = f"{type(error).__name__}: {error}"[:300]
                 traceback.print_exc()
                 # Whatever it left behind is no business of the next one.
                 stack.close()
