@@ -87,7 +87,7 @@ def next_seed(level: str, database: str) -> int:
     """The first seed that no earlier run counted."""
     lines = [json.loads(line) for line in LEDGER.read_text().splitlines()] if LEDGER.exists() else []
     same = [
-        line for line in lines if line.get("what") == "crash" and (line["level"], line["database"]) == (level, database)
+        line for line in lines if line.get("benchmark") == "crash" and (line["level"], line["database"]) == (level, database)
     ]
     return max((line["last_seed"] + 1 for line in same), default=0)
 
@@ -152,8 +152,8 @@ def main() -> int:
 
 def note(level: str, database: str, first: int, num_run: int, violations: dict[int, str], seconds: float) -> None:
     line = {
-        "what": "crash",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "benchmark": "crash",
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["python", "benchmarks/crash.py", *sys.argv[1:]]),
         "level": level,
         "database": database,

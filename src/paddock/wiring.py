@@ -38,7 +38,7 @@ def build(settings: Settings) -> Resources:
     data_dir.create()
     database = Database(settings.database_url, sqlite_file=data_dir.database_file)
     database.migrate()
-    jobs = JobStore(database)
+    jobs = JobStore(database, max_scheduled=settings.max_scheduled_jobs)
     models = ModelStore(database)
     engines: dict[str, Engine] = {LOCAL: LocalEngine(data_dir.engine_socket, data_dir.checkpoints)}
     engines |= {provider.provider_id: RemoteEngine(provider) for provider in settings.providers}

@@ -16,6 +16,8 @@ from typing import Any
 import httpx
 import yaml
 
+from contract import watch
+
 _STARTED = re.compile(r"Paddock serves (http://\S+) from")
 START_SECONDS = 30.0
 
@@ -50,7 +52,7 @@ class LiveServer:
     def log(self) -> str:
         return self._log_file.read_text()
 
-    def start(self, *, meanwhile: Callable[[], None] | None = None) -> None:
+    def start(self, before_exec: Callable[[], None] | None = None, *, meanwhile: Callable[[], None] | None = None) -> None:
         """Start the server and wait for its health. Its own log says where it listens. Where it may be killed or stopped
         on the way, `meanwhile` is called now and then, and an early end is no error."""
         offset = self._log_file.stat().st_size if self._log_file.exists() else 0
@@ -65,6 +67,7 @@ class LiveServer:
                 stdin=subprocess.DEVNULL,
                 env=os.environ | {"HF_HUB_OFFLINE": "1"},
                 start_new_session=True,
+                preexec_fn=before_exec,  # noqa: PLW1509  # tests have no threads that hold locks
             )
         deadline = time.monotonic() + START_SECONDS
         while (found := _STARTED.search(self.log[offset:])) is None:
@@ -73,6 +76,7 @@ class LiveServer:
             assert time.monotonic() < deadline, self.log
             time.sleep(0.02)
         self.url = found.group(1)
+        watch.follow(self.url)
         self.http.close()
         self.http = httpx.Client(base_url=self.url, timeout=60)
         while not self._looks_dead(meanwhile):

@@ -69,7 +69,7 @@ class LiveWorld:
         self._environment = dict(os.environ)
         hook = Path(__file__).parent / "hook"
         os.environ["PYTHONPATH"] = os.pathsep.join([str(hook), os.environ.get("PYTHONPATH", "")])
-        os.environ["PADDOCK_CRASH_PLAN"] = str(self._plan)
+        os.environ["CRASH_PLAN"] = str(self._plan)
         self._model_server.__enter__()
         for number, folder in enumerate(self._folders):
             folder.mkdir()

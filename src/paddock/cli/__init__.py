@@ -12,6 +12,7 @@ from paddock import __version__
 COMMANDS = {
     "serve": "paddock.cli.serve:serve",
     "quickstart": "paddock.cli.quickstart:quickstart",
+    "configure": "paddock.cli.configure:configure",
     "datasets": "paddock.cli.datasets:datasets",
     "models": "paddock.cli.models:models",
     "benchmarks": "paddock.cli.benchmarks:benchmarks",
@@ -24,6 +25,7 @@ COMMANDS = {
     "backup": "paddock.cli.backup:backup",
     "providers": "paddock.cli.providers:providers",
     "inspect": "paddock.cli.inspect:inspect",
+    "keys": "paddock.cli.keys:keys",
     "run-job": "paddock.cli.processes:run_job",
     "run-engine": "paddock.cli.processes:run_engine",
 }

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
-from fastapi import Depends, Header, Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
@@ -18,7 +18,7 @@ from paddock.datasets import bodies, registration, rows, schemas
 from paddock.datasets.schemas import AppendRowsRequest, ListDatasetsResponse, PaginatedResponse, RegisterDatasetRequest
 from paddock.datasets.store import DatasetStore, StoredDataset
 from paddock.errors import InvalidRequestError
-from paddock.routing import PathId
+from paddock.routing import IdempotencyKey, PathId
 from paddock.settings import Settings
 
 router = routing.router()
@@ -37,17 +37,8 @@ def _dataset_roots(request: Request) -> Sequence[Path]:
     return settings.dataset_roots
 
 
-def _idempotency_key(
-    key: Annotated[str | None, Header(alias="Idempotency-Key", include_in_schema=False)] = None,
-) -> str | None:
-    if key is not None and not 1 <= len(key) <= 255:
-        raise InvalidRequestError("An Idempotency-Key has 1 to 255 characters.", pointer="Idempotency-Key")
-    return key
-
-
 Datasets = Annotated[DatasetStore, Depends(_datasets)]
 DatasetRoots = Annotated[Sequence[Path], Depends(_dataset_roots)]
-IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
 
 
 @router.post(
@@ -59,12 +50,9 @@ IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
 async def append_rows(request: Request, datasets: Datasets, dataset_id: PathId, key: IdempotencyKey) -> Response:
     """Append rows to a dataset."""
     body = await request.body()
-
-    def append() -> None:
-        texts = bodies.parse_rows(body, dataset_id)
-        datasets.append(dataset_id, texts, idempotency_key=key, body=body)
-
-    await run_in_threadpool(append)
+    texts = await routing.parsed(body, bodies.parse_rows, dataset_id)
+    num_rows = await run_in_threadpool(datasets.append, dataset_id, texts, idempotency_key=key, body=body)
+    routing.count_rows(request, "append", num_rows)
     return _json(b"null")
 
 
@@ -75,7 +63,11 @@ async def append_rows(request: Request, datasets: Datasets, dataset_id: PathId, 
     response_description="A PaginatedResponse.",
 )
 def iterrows(
-    datasets: Datasets, dataset_id: PathId, limit: int | None = None, start_index: int | None = None
+    request: Request,
+    datasets: Datasets,
+    dataset_id: PathId,
+    limit: int | None = None,
+    start_index: int | None = None,
 ) -> Response:
     """Get a paginated list of rows from a dataset.
 
@@ -99,6 +91,7 @@ def iterrows(
     url = f"{_ITERROWS}/{quote(dataset_id)}?start_index={end}&limit={limit}" if start < end and has_more else None
     lots = datasets.rows.texts(version, start, max(0, end - start))
     first = next(lots, ())
+    routing.count_rows(request, "read", max(0, end - start))
     if start + len(first) >= end:
         return _json("".join(_page([first], has_more, url)))
     return StreamingResponse(_page(chain([first], lots), has_more, url), media_type="application/json")
@@ -149,11 +142,10 @@ def get_dataset(datasets: Datasets, dataset_id: PathId) -> Response:
 )
 async def register_dataset(request: Request, datasets: Datasets, roots: DatasetRoots) -> Response:
     """Register a dataset: its rows, or a URI that they are read from now. The same again is fine."""
-    body = await request.body()
+    parsed = await routing.parsed(await request.body(), bodies.parse_registration)
 
     def register() -> Response:
-        dataset = registration.register(datasets, roots, bodies.parse_registration(body))
-        return _dataset_answer(datasets, dataset)
+        return _dataset_answer(datasets, registration.register(datasets, roots, parsed))
 
     return await run_in_threadpool(register)
 

@@ -227,8 +227,9 @@ class DatasetStore:
 
     def append(
         self, dataset_id: str, texts: Sequence[str], *, idempotency_key: str | None = None, body: bytes = b""
-    ) -> None:
-        """Add rows, given as JSON texts, at the end: all of them or none. They are durable when this returns.
+    ) -> int:
+        """Add rows, given as JSON texts, at the end: all of them or none. They are durable when this returns. Returns
+        how many were added.
 
         The same `idempotency_key` again adds nothing; with another `body` it raises `ConflictError`. An id that there
         is not raises `NotFoundError`."""
@@ -248,7 +249,7 @@ class DatasetStore:
                 raise _not_found(dataset_id)
             if idempotency_key is not None:
                 if idempotency.recall(connection, scope=scope, key=idempotency_key, body=body) is not None:
-                    return
+                    return 0
                 idempotency.remember(connection, scope=scope, key=idempotency_key, body=body, answer="null")
             start = before.num_rows
             for lot in row_store.lots(texts):
@@ -267,6 +268,7 @@ class DatasetStore:
                     first_incomplete_row=first,
                 )
             )
+        return len(texts)
 
     def remove(self, dataset_id: str) -> None:
         """Forget a dataset and its rows. Raises `NotFoundError`, or `ConflictError` if an unfinished job reads it or a

@@ -26,7 +26,7 @@ from paddock.jobs.schemas import (
 )
 from paddock.jobs.states import JobStatus
 from paddock.jobs.store import JobStore
-from paddock.routing import PathId
+from paddock.routing import PathId, StoredNumber
 from paddock.storage.data_dir import DataDir
 
 router = routing.router("Jobs")
@@ -48,7 +48,7 @@ def list_jobs(
     jobs: Jobs,
     kind: str | None = None,
     status: JobStatus | None = None,
-    before: int | None = None,
+    before: StoredNumber | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> ListJobsResponse:
     """List jobs of every kind, the newest first."""
@@ -82,7 +82,7 @@ def prioritize_job(jobs: Jobs, job_id: PathId, body: PrioritizeRequest) -> JobRe
     response_model=JobSeriesResponse,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
 )
-def list_job_events(request: Request, jobs: Jobs, job_id: PathId, after: int = 0) -> Any:
+def list_job_events(request: Request, jobs: Jobs, job_id: PathId, after: StoredNumber = 0) -> Any:
     """What happened to a job, in order; `after` is the `event_id` of the last one known.
 
     Asked for `text/event-stream`, it goes on until the job has ended, and from `Last-Event-ID` on."""
@@ -114,7 +114,7 @@ async def _event_stream(request: Request, jobs: JobStore, job_id: str, after: in
 
 
 @router.get("/v1alpha/jobs/{job_id:path}/metrics", openapi_extra=routing.EXTENSION)
-def list_job_metrics(jobs: Jobs, job_id: PathId, after: int = -1) -> JobSeriesResponse:
+def list_job_metrics(jobs: Jobs, job_id: PathId, after: StoredNumber = -1) -> JobSeriesResponse:
     """A job's series by step: loss, learning rate and the like; `after` is the last step known."""
     jobs.get(job_id)
     return JobSeriesResponse(data=list(jobs.metrics(job_id, after=after)))
@@ -126,7 +126,7 @@ def get_job_log(
     jobs: Jobs,
     job_id: PathId,
     attempt: int | None = None,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[StoredNumber, Query(ge=0)] = 0,
     limit: Annotated[int, Query(ge=1, le=1 << 20)] = 1 << 16,
 ) -> PlainTextResponse:
     """What the job's process printed in its last attempt, or in a named one: `limit` bytes from `offset` on."""

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from paddock import wire
-from paddock.errors import ConflictError, NotFoundError
+from paddock.errors import ConflictError, NotFoundError, TooManyRequestsError
 from paddock.jobs import states
 from paddock.jobs.states import JobStatus
 from paddock.storage.database import Database
@@ -81,16 +81,25 @@ class Job:
         return next(version for version in self.reads if version.dataset_id == dataset_id)
 
 
+_SUBMISSION_LOCK = 7231946023
+"""PostgreSQL's lock under which jobs are counted and added, one submission at a time."""
+
+_FULL_RETRY_SECONDS = 10
+
+
 class JobStore:
     """All jobs of one database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, max_scheduled: int | None = None) -> None:
+        """At most `max_scheduled` jobs wait; None is no bound."""
         self.database = database
+        self._max_scheduled = max_scheduled
 
     def submit(self, new: NewJob, connection: sa.Connection | None = None) -> Job:
         """Take a job on; it is durable when this returns (or when the given transaction commits).
 
-        The same request under the same id answers the job that there is; another one raises `ConflictError`."""
+        The same request under the same id answers the job that there is; another one raises `ConflictError`, and one
+        more than may wait `TooManyRequestsError`."""
         if connection is None:
             with self.database.write() as own:
                 return self.submit(new, own)
@@ -104,6 +113,7 @@ class JobStore:
             if not same:
                 raise ConflictError(f"There is a job {new.job_id} with another request. Choose a new job id.")
             return existing
+        self._check_room(connection)
         now = self.database.now()
         connection.execute(
             sa.insert(jobs).values(
@@ -132,6 +142,19 @@ class JobStore:
         job = self.find(new.job_id, connection)
         assert job is not None
         return job
+
+    def _check_room(self, connection: sa.Connection) -> None:
+        if self._max_scheduled is None:
+            return
+        if not self.database.is_sqlite:  # which has one writer at a time anyway
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SUBMISSION_LOCK)))
+        waiting = sa.select(sa.func.count()).select_from(jobs).where(jobs.c.status == "scheduled")
+        if connection.execute(waiting).scalar_one() >= self._max_scheduled:
+            raise TooManyRequestsError(
+                f"{self._max_scheduled} jobs are waiting already (`max_scheduled_jobs`): submit this one later.",
+                limit="max_scheduled_jobs",
+                retry_after_seconds=_FULL_RETRY_SECONDS,
+            )
 
     def find(self, job_id: str, connection: sa.Connection | None = None) -> Job | None:
         """The job of this id, or None."""
@@ -262,13 +285,21 @@ class JobStore:
             ).one_or_none()
         return found is not None
 
-    def counts(self) -> dict[str, int]:
-        """How many jobs there are in each status."""
+    def counts_by_kind(self) -> dict[tuple[str, str], int]:
+        """How many jobs there are of each kind and status; none of a combination is left out for the kinds that occur."""
+        query = sa.select(jobs.c.kind, jobs.c.status, sa.func.count().label("num_jobs")).group_by(
+            jobs.c.kind, jobs.c.status
+        )
         with self.database.read() as connection:
-            rows = connection.execute(
-                sa.select(jobs.c.status, sa.func.count().label("num_jobs")).group_by(jobs.c.status)
-            ).all()
-        return {status.value: 0 for status in JobStatus} | {row.status: row.num_jobs for row in rows}
+            rows = connection.execute(query).all()
+        nothing = {(row.kind, status.value): 0 for row in rows for status in JobStatus}
+        return nothing | {(row.kind, row.status): row.num_jobs for row in rows}
+
+    def oldest_scheduled_seconds(self) -> float:
+        """How long the job has waited that was submitted first of those that wait; 0 if none does."""
+        query = sa.select(self.database.now() - sa.func.min(jobs.c.created_at)).where(jobs.c.status == "scheduled")
+        with self.database.read() as connection:
+            return float(connection.execute(query).scalar() or 0.0)
 
     def readers(self, dataset_id: str, connection: sa.Connection) -> Sequence[str]:
         """Unfinished jobs that read this dataset."""

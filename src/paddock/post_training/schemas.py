@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from paddock.jobs.states import JobStatus
-from paddock.wire import Id, RequestBody, Schema
+from paddock.wire import Id, Named, RequestBody, Schema
 
 _EXTENSION: dict[str, Any] = {"x-paddock-extension": True}
 
@@ -42,7 +42,7 @@ class DataConfig(Schema):
     dataset_id: str
     batch_size: int
     shuffle: bool
-    data_format: DatasetFormat
+    data_format: Named[DatasetFormat]
     validation_dataset_id: str | None = None
     packed: bool | None = False
     train_on_input: bool | None = False
@@ -51,7 +51,7 @@ class DataConfig(Schema):
 class OptimizerConfig(Schema):
     """Configuration parameters for the optimization algorithm."""
 
-    optimizer_type: OptimizerType
+    optimizer_type: Named[OptimizerType]
     lr: float
     weight_decay: float
     num_warmup_steps: int
@@ -123,7 +123,7 @@ class DPOAlignmentConfig(Schema):
     """Configuration for Direct Preference Optimization (DPO) alignment."""
 
     beta: float
-    loss_type: DPOLossType = DPOLossType.SIGMOID
+    loss_type: Named[DPOLossType] = DPOLossType.SIGMOID
     lora: LoraFinetuningConfig | None = Field(
         default=None,
         description="Train a new LoRA on a whole model; absent: full fine-tuning, or the adapter that is there.",

@@ -63,5 +63,5 @@ def _install(plan_file: Path) -> None:
     Database.write = write  # type: ignore[method-assign]
 
 
-if "PADDOCK_CRASH_PLAN" in os.environ and {"serve", "run-job"} & set(sys.argv):
-    _install(Path(os.environ["PADDOCK_CRASH_PLAN"]))
+if "CRASH_PLAN" in os.environ and {"serve", "run-job"} & set(sys.argv):
+    _install(Path(os.environ["CRASH_PLAN"]))

@@ -56,7 +56,8 @@ class LoadedModels:
         """Raises `InvalidRequestError` if this is not a causal language model, or cannot be loaded."""
         if files.architecture not in _GENERATING_ARCHITECTURES:
             raise InvalidRequestError(
-                f"The model {model_id} ({files.architecture or 'of no named architecture'}) does not generate text."
+                f"The model {model_id} ({files.architecture or 'of no named architecture'}) does not generate text.",
+                pointer="/model",
             )
         sees = files.architecture in _SEEING_ARCHITECTURES
         weights = self._get(model_id, files.base, lambda: Weights(files.base, self._device, self._dtype, sees=sees))
@@ -99,4 +100,4 @@ def _load(model_id: str, load: Callable[[], Loaded]) -> Loaded:
     except Exception as error:  # the libraries raise whatever they meet in a file that is not as they expect
         log.exception("%s cannot be loaded.", model_id)
         reason = _PATH.sub("…", str(error).partition("\n")[0])[:300] or type(error).__name__
-        raise InvalidRequestError(f"The model {model_id} cannot be loaded: {reason}") from error
+        raise InvalidRequestError(f"The model {model_id} cannot be loaded: {reason}", pointer="/model") from error
