@@ -87,7 +87,9 @@ def next_seed(level: str, database: str) -> int:
     """The first seed that no earlier run counted."""
     lines = [json.loads(line) for line in LEDGER.read_text().splitlines()] if LEDGER.exists() else []
     same = [
-        line for line in lines if line.get("benchmark") == "crash" and (line["level"], line["database"]) == (level, database)
+        line
+        for line in lines
+        if line.get("benchmark") == "crash" and (line["level"], line["database"]) == (level, database)
     ]
     return max((line["last_seed"] + 1 for line in same), default=0)
 

@@ -52,7 +52,9 @@ class LiveServer:
     def log(self) -> str:
         return self._log_file.read_text()
 
-    def start(self, before_exec: Callable[[], None] | None = None, *, meanwhile: Callable[[], None] | None = None) -> None:
+    def start(
+        self, before_exec: Callable[[], None] | None = None, *, meanwhile: Callable[[], None] | None = None
+    ) -> None:
         """Start the server and wait for its health. Its own log says where it listens. Where it may be killed or stopped
         on the way, `meanwhile` is called now and then, and an early end is no error."""
         offset = self._log_file.stat().st_size if self._log_file.exists() else 0

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -43,12 +44,8 @@ class Database:
         else:
             scheme, _, rest = url.partition("://")
             assert scheme in ("postgresql", "postgres"), scheme
-            self._engine = sa.create_engine(
-                f"postgresql+psycopg://{rest}",
-                pool_pre_ping=True,
-                # Whatever the server's default is: what was acknowledged survives a loss of power.
-                connect_args={"options": "-c synchronous_commit=on"},
-            )
+            self._engine = sa.create_engine(f"postgresql+psycopg://{rest}", pool_pre_ping=True)
+            event.listen(self._engine, "connect", _commit_for_good)
         self._writing = threading.Lock()
 
     @contextmanager
@@ -134,6 +131,12 @@ def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
     cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_SECONDS * 1000}")
     cursor.execute(f"PRAGMA cache_size=-{_CACHE_KIBIBYTES}")
     cursor.close()
+
+
+def _commit_for_good(connection: Any, _record: object) -> None:
+    # Whatever the server's default is: what was acknowledged survives a loss of power.
+    connection.execute("SET SESSION synchronous_commit = on")
+    connection.commit()
 
 
 def _leave_references(connection: sqlite3.Connection, _record: object) -> None:
