@@ -32,7 +32,20 @@ def _post_training(progress: Progress, resources: Resources) -> None:
     job.run(progress, resources.settings, resources.datasets, resources.checkpoints, resources.inference)
 
 
-RUNNERS: dict[str, Runner] = {"eval": _eval, "sft": _post_training, "dpo": _post_training}
+def _search(progress: Progress, resources: Resources) -> None:
+    from paddock.post_training import search
+
+    search.run(
+        progress,
+        resources.jobs,
+        resources.trials,
+        resources.checkpoints,
+        resources.inference,
+        resources.scores,
+    )
+
+
+RUNNERS: dict[str, Runner] = {"eval": _eval, "sft": _post_training, "dpo": _post_training, "search": _search}
 
 
 def run_job(settings: Settings, job_id: str, attempt: int) -> int:
@@ -72,6 +85,24 @@ def end_well(progress: Progress) -> int:
         log.info("The job was cancelled just before it was done.")
     except NoSpaceError:
         return local.EXIT_NO_SPACE
+    return 0
+
+
+def train_along(settings: Settings, job_id: str, attempt: int, *, rank: int, meeting: Path) -> int:
+    """Compute along in a training job's attempt, in this process. Returns its exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    resources = wiring.build(settings)
+    job = resources.jobs.get(job_id)
+    if job.attempt != attempt:
+        return 1
+    from paddock.post_training.job import work_along
+
+    progress = Progress(job, resources.jobs)
+    stores = resources.datasets, resources.checkpoints, resources.inference
+    try:
+        work_along(progress, settings, *stores, rank=rank, meeting=meeting)
+    except StopRequestedError:
+        return local.EXIT_STOPPED
     return 0
 
 

@@ -143,6 +143,15 @@ class Settings(_Section):
     default_training_model: str | None = None
     """The model that supervised fine-tuning trains when a request names none."""
 
+    logger_dir: Path | None = None
+    """Where TensorBoard, MLflow, W&B and trackio keep the files of training runs. Default: in the data directory."""
+    mlflow_tracking_uri: str | None = None
+    """The MLflow server that training jobs log to. Default: files in `logger_dir`."""
+    wandb_api_key: str | None = None
+    """With a key, training jobs log to the W&B server; without, to files in `logger_dir`."""
+    wandb_base_url: str = "https://api.wandb.ai"
+    """The W&B server."""
+
     max_body_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     """The largest request body; a larger one is answered 413 without reading it all."""
     max_requests_in_flight: int = Field(default=64, ge=1)
@@ -185,6 +194,8 @@ class Settings(_Section):
     """How long a job's process may take to end, when its job is cancelled or the server ends, before it is killed."""
     num_threads: int = Field(default=1, ge=1)
     """Threads that torch uses in each process. On a shared machine one is often the fastest."""
+    training_workers: int = Field(default=1, ge=1)
+    """Processes that train one job together, its weights split among them: on GPUs, one each."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where models run; `auto` takes a GPU where there is one."""
     max_batch_size: int = Field(default=64, ge=1)

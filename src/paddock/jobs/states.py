@@ -35,6 +35,10 @@ class JobStatus(StrEnum):
         return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
+COORDINATORS = ("search",)
+"""Kinds of jobs that only start other jobs and wait for them: they take none of the places of `max_running_jobs`, which
+the jobs that they wait for need."""
+
 Now = sa.ColumnElement[float]
 """The database's clock, from `Database.now()`."""
 
@@ -47,8 +51,10 @@ def claim(
     lease_seconds: float,
     skip_locked: bool,
     full_kinds: Collection[str] = (),
+    coordinators: bool = False,
 ) -> str | None:
-    """Start the scheduled job whose turn it is: give it a new attempt and a lease. Returns its id, or None if none waits.
+    """Start the scheduled job whose turn it is, of those that are `coordinators` or of the others: give it a new attempt
+    and a lease. Returns its id, or None if none waits.
 
     The highest priority first, then the order of submission; kinds that are `full` wait."""
     first = (
@@ -57,6 +63,7 @@ def claim(
             jobs.c.status == "scheduled",
             sa.or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now),
             jobs.c.kind.not_in(full_kinds),
+            jobs.c.kind.in_(COORDINATORS) if coordinators else jobs.c.kind.not_in(COORDINATORS),
         )
         .order_by(jobs.c.priority.desc(), jobs.c.number)
         .limit(1)
@@ -184,10 +191,13 @@ def lose(
     if lost is not None:
         detail = f"{reason} Last lines of its log:\n{log_tail}" if log_tail else reason
         _record(connection, now, job_id, *(("lost", detail) if lost == "scheduled" else ("failed", error)))
+        if lost == "failed":
+            _cancel_children(connection, now, job_id)
 
 
 def cancel(connection: sa.Connection, now: Now, job_id: str) -> bool:
-    """End a scheduled or running job as cancelled. Returns whether it was one; its process is the worker's to stop."""
+    """End a scheduled or running job as cancelled, with the jobs that it started. Returns whether it was one; processes
+    are the worker's to stop."""
     cancelled = connection.execute(
         sa.update(jobs)
         .where(jobs.c.job_id == job_id, jobs.c.status.in_(("scheduled", "in_progress")))
@@ -195,11 +205,21 @@ def cancel(connection: sa.Connection, now: Now, job_id: str) -> bool:
     )
     if cancelled.rowcount == 1:
         _record(connection, now, job_id, "cancelled")
+        _cancel_children(connection, now, job_id)
     return cancelled.rowcount == 1
 
 
 def _running(job_id: str, attempt: int) -> tuple[sa.ColumnElement[bool], ...]:
     return jobs.c.job_id == job_id, jobs.c.attempt == attempt, jobs.c.status == "in_progress"
+
+
+def _cancel_children(connection: sa.Connection, now: Now, job_id: str) -> None:
+    """Nobody waits any more for the jobs that this one started."""
+    children = sa.select(jobs.c.job_id).where(
+        jobs.c.parent_id == job_id, jobs.c.status.in_(("scheduled", "in_progress"))
+    )
+    for child in connection.execute(children).scalars().all():
+        cancel(connection, now, child)
 
 
 def _leave(
@@ -212,6 +232,8 @@ def _leave(
     if left.rowcount != 1:
         raise LostLeaseError(f"Attempt {attempt} of job {job_id} is over.")
     _record(connection, now, job_id, event, detail)
+    if "ended_at" in values:
+        _cancel_children(connection, now, job_id)
 
 
 def record_submission(connection: sa.Connection, now: Now, job_id: str) -> None:

@@ -32,7 +32,8 @@ class DatasetVersion:
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job to be submitted. `request` is what the client sent, as parsed; `kind` names its runner."""
+    """A job to be submitted. `request` is what the client sent, as parsed; `kind` names its runner; `parent_id` the job
+    that starts it and waits for it."""
 
     job_id: str
     kind: str
@@ -40,6 +41,7 @@ class NewJob:
     benchmark_id: str | None = None
     reads: tuple[DatasetVersion, ...] = ()
     priority: int = 0
+    parent_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Job:
     started_at: float | None
     ended_at: float | None
     number: int
+    parent_id: str | None = None
     reads: tuple[DatasetVersion, ...] = field(default=())
 
     @property
@@ -113,13 +116,15 @@ class JobStore:
             if not same:
                 raise ConflictError(f"There is a job {new.job_id} with another request. Choose a new job id.")
             return existing
-        self._check_room(connection)
+        if new.parent_id is None:  # what a job asks for itself was taken on with it
+            self._check_room(connection)
         now = self.database.now()
         connection.execute(
             sa.insert(jobs).values(
                 job_id=new.job_id,
                 kind=new.kind,
                 benchmark_id=new.benchmark_id,
+                parent_id=new.parent_id,
                 request_json=wire.to_json(new.request),
                 status="scheduled",
                 attempt=0,
@@ -167,6 +172,12 @@ class JobStore:
         reads = connection.execute(sa.select(job_datasets).where(job_datasets.c.job_id == job_id)).all()
         return _job(row, reads)
 
+    def has_prefix(self, prefix: str) -> bool:
+        """Whether the id of any job begins so."""
+        query = sa.select(sa.exists().where(jobs.c.job_id.startswith(prefix, autoescape=True)))
+        with self.database.read() as connection:
+            return bool(connection.execute(query).scalar())
+
     def get(self, job_id: str, *, kinds: Sequence[str] | None = None, benchmark_id: str | None = None) -> Job:
         """The job of this id, kind and benchmark. Raises `NotFoundError`."""
         job = self.find(job_id)
@@ -185,8 +196,10 @@ class JobStore:
         status: JobStatus | None = None,
         before: int | None = None,
         limit: int | None = None,
+        with_children: bool = True,
     ) -> list[Job]:
-        """Jobs, the newest first; `before` is the `number` of the last one of the page before. Without dataset pins."""
+        """Jobs, the newest first, those that other jobs started among them unless said otherwise; `before` is the `number`
+        of the last one of the page before. Without dataset pins."""
         query = sa.select(jobs).order_by(jobs.c.number.desc())
         if kinds is not None:
             query = query.where(jobs.c.kind.in_(kinds))
@@ -194,6 +207,8 @@ class JobStore:
             query = query.where(jobs.c.status == status.value)
         if before is not None:
             query = query.where(jobs.c.number < before)
+        if not with_children:
+            query = query.where(jobs.c.parent_id.is_(None))
         if limit is not None:
             query = query.limit(limit)
         with self.database.read() as connection:
@@ -224,8 +239,11 @@ class JobStore:
             raise ConflictError(f"The job {job_id} is {job.status.value}: it does not wait for its turn.")
         return job
 
-    def claim(self, *, worker_id: str, lease_seconds: float, full_kinds: Collection[str] = ()) -> Job | None:
-        """Start the scheduled job whose turn it is for a worker, or None if none waits; kinds that are full do."""
+    def claim(
+        self, *, worker_id: str, lease_seconds: float, full_kinds: Collection[str] = (), coordinators: bool = False
+    ) -> Job | None:
+        """Start the scheduled job whose turn it is for a worker, or None if none waits; kinds that are full do.
+        `coordinators` are claimed apart."""
         waits = jobs.c.status == "scheduled", jobs.c.kind.not_in(full_kinds)
         with self.database.read() as connection:
             # A look costs no lock; most of the time nothing waits.
@@ -239,6 +257,7 @@ class JobStore:
                 lease_seconds=lease_seconds,
                 skip_locked=not self.database.is_sqlite,
                 full_kinds=full_kinds,
+                coordinators=coordinators,
             )
             return None if job_id is None else self.find(job_id, connection)
 
@@ -267,11 +286,15 @@ class JobStore:
     @contextmanager
     def forgetting(self, job_id: str) -> Iterator[bool]:
         """Delete an ended job and all that it found out, when the block is left. False, and nothing is deleted, if it
-        has not ended or has made checkpoints."""
+        has not ended, has made checkpoints, or belongs to a job that is still there."""
+        parent = jobs.alias()
         kept = sa.select(checkpoints.c.identifier).where(checkpoints.c.job_id == job_id)
+        asked = sa.select(parent.c.number).where(parent.c.job_id == jobs.c.parent_id)
         with self.database.write() as connection:
             deleted = connection.execute(
-                sa.delete(jobs).where(jobs.c.job_id == job_id, jobs.c.ended_at.is_not(None), ~kept.exists())
+                sa.delete(jobs).where(
+                    jobs.c.job_id == job_id, jobs.c.ended_at.is_not(None), ~kept.exists(), ~asked.exists()
+                )
             )
             yield deleted.rowcount == 1
 
@@ -397,5 +420,6 @@ def _job(row: sa.Row[Any], reads: Sequence[sa.Row[Any]]) -> Job:
         started_at=row.started_at,
         ended_at=row.ended_at,
         number=row.number,
+        parent_id=row.parent_id,
         reads=tuple(DatasetVersion(r.dataset_id, r.generation, r.num_rows) for r in reads),
     )

@@ -142,11 +142,23 @@ class Worker:
                 )
 
     def _claim(self) -> None:
+        self._claim_some(coordinators=False)
+        self._claim_some(coordinators=True)
+
+    def _claim_some(self, *, coordinators: bool) -> None:
+        """Fill the places that are free. Those of coordinators are counted apart: they wait for the other jobs."""
         settings = self._settings
-        while len(self._running) < settings.max_running_jobs:
-            running = Counter(process.kind for process in self._running)
+        while True:
+            running = Counter(p.kind for p in self._running if (p.kind in states.COORDINATORS) == coordinators)
+            if running.total() >= settings.max_running_jobs:
+                return
             full = [kind for kind, most in settings.max_running_jobs_of_kind.items() if running[kind] >= most]
-            job = self._jobs.claim(worker_id=self.worker_id, lease_seconds=settings.lease_seconds, full_kinds=full)
+            job = self._jobs.claim(
+                worker_id=self.worker_id,
+                lease_seconds=settings.lease_seconds,
+                full_kinds=full,
+                coordinators=coordinators,
+            )
             if job is None:
                 return
             # A process that cannot be started leaves the job to `_recover`.

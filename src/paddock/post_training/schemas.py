@@ -218,3 +218,26 @@ class PostTrainingJobStatusResponse(Schema):
     progress: dict[str, Any] | None = Field(
         default=None, description="`{done, total, unit}`.", json_schema_extra=_EXTENSION
     )
+
+
+class SearchTrial(Schema):
+    """A trial of a hyperparameter search. `parameters` are JSON pointers into the request and their values; `value` is the
+    objective, `validation_losses` those after each epoch up to where it ended."""
+
+    number: int
+    job_uuid: str
+    parameters: dict[str, Any]
+    status: Literal["running", "completed", "pruned", "failed"]
+    value: float | None
+    validation_losses: list[float]
+    error: str | None
+    eval_job_id: str | None
+
+
+class ListSearchTrialsResponse(Schema):
+    """The trials of a search, of `num_trials` at most; `best` is the number of the best so far."""
+
+    data: list[SearchTrial]
+    objective: str | dict[str, Any]
+    num_trials: int
+    best: int | None

@@ -66,6 +66,8 @@ def create_app(
     app.state.inference = resources.inference
     app.state.evaluation = resources.evaluation
     app.state.checkpoints = resources.checkpoints
+    app.state.trials = resources.trials
+    app.state.scores = resources.scores
     app.state.wake_worker = wake_worker
     app.state.is_ending = is_ending
     for routes in (

@@ -60,6 +60,15 @@ def test_a_job_that_made_checkpoints_stays(resources: Resources) -> None:
     assert (folder / "resume").exists()
 
 
+def test_a_job_that_another_started_goes_after_that_one(resources: Resources) -> None:
+    _job(resources, "search", ended_days_ago=None)
+    resources.jobs.submit(NewJob("trial", "eval", {}, parent_id="search"))
+    resources.jobs.cancel("trial")
+    assert _prune(resources, jobs=0) == (0, 0)
+    resources.jobs.cancel("search")
+    assert _prune(resources, jobs=0) == (0, 2)
+
+
 def test_a_crash_before_the_commit_keeps_the_job_and_after_it_is_swept(
     resources: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:

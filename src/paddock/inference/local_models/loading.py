@@ -60,7 +60,9 @@ class LoadedModels:
                 pointer="/model",
             )
         sees = files.architecture in _SEEING_ARCHITECTURES
-        weights = self._get(model_id, files.base, lambda: Weights(files.base, self._device, self._dtype, sees=sees))
+        # Rounded weights compute in the type that they were rounded for.
+        dtype = "auto" if "quantization_config" in files.config else self._dtype
+        weights = self._get(model_id, files.base, lambda: Weights(files.base, self._device, dtype, sees=sees))
         variant = _load(model_id, lambda: weights.variant(files.adapter))
         return LanguageModel(model_id, weights, variant)
 

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 _OLD_CHECKS = {
     "status": "status IN ('scheduled', 'in_progress', 'completed', 'failed', 'cancelled')",
@@ -97,6 +97,7 @@ def _sqlite_jobs() -> sa.Table:
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("started_at", sa.Float()),
         sa.Column("ended_at", sa.Float()),
+        sa.Column("parent_id", sa.Text()),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_jobs")),
         sa.UniqueConstraint("job_id", name=op.f("uq_jobs_job_id")),
         *(
@@ -105,5 +106,6 @@ def _sqlite_jobs() -> sa.Table:
         ),
         sa.Index("ix_jobs_status_number", "status", "number"),
         sa.Index("ix_jobs_benchmark_id", "benchmark_id"),
+        sa.Index("ix_jobs_parent_id", "parent_id"),
         sqlite_autoincrement=True,
     )
