@@ -8,7 +8,7 @@ and with it every row at once. Removing takes the id away and sweeps the rows in
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +16,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from paddock.datasets import purposes, row_store, rows
+from paddock.datasets import row_store, rows
+from paddock.datasets.append_store import Append, Appends
 from paddock.datasets.row_store import RowStore
 from paddock.datasets.rows import SourceRows
+from paddock.datasets.tally import Tally
 from paddock.errors import ConflictError, InvalidRequestError, NotFoundError
 from paddock.jobs.store import DatasetVersion, JobStore
-from paddock.storage import idempotency
 from paddock.storage.database import Database
 from paddock.storage.tables import benchmarks, datasets
 
@@ -66,31 +67,13 @@ class StoredDataset:
         return metadata
 
 
-@dataclass
-class _Tally:
-    """What is counted while rows come in."""
-
-    num_rows: int = 0
-    num_bytes: int = 0
-    num_incomplete_rows: int = 0
-    first_incomplete_row: int | None = None
-
-    def add(self, purpose: str, texts: Iterable[str]) -> None:
-        for text in texts:
-            if purposes.missing(purpose, rows.parse(text)) is not None:
-                self.num_incomplete_rows += 1
-                if self.first_incomplete_row is None:
-                    self.first_incomplete_row = self.num_rows
-            self.num_bytes += len(text) if text.isascii() else len(text.encode())
-            self.num_rows += 1
-
-
 class DatasetStore:
-    """Datasets by id. Their rows as text are in `rows`."""
+    """Datasets by id. Their rows as text are in `rows`; `appends` adds some at the end, for many clients at once."""
 
     def __init__(self, database: Database, jobs: JobStore) -> None:
         self.database = database
         self.rows = RowStore(database)
+        self.appends = Appends(database)
         self._jobs = jobs
 
     def find(self, dataset_id: str, connection: sa.Connection | None = None) -> StoredDataset | None:
@@ -192,17 +175,17 @@ class DatasetStore:
             generation: int = connection.execute(statement.returning(datasets.c.generation)).scalar_one()
             return generation
 
-    def _take_in(self, generation: int, purpose: str, source_rows: SourceRows) -> _Tally:
-        tally = _Tally()
+    def _take_in(self, generation: int, purpose: str, source_rows: SourceRows) -> Tally:
+        tally = Tally(purpose)
         for texts in row_store.lots(source_rows.texts):
             start = tally.num_rows
-            tally.add(purpose, texts)
+            tally.add(texts)
             with self.database.write() as connection:
                 row_store.insert(connection, generation, start, texts)
         return tally
 
     def _publish(
-        self, new: NewDataset, generation: int, tally: _Tally, num_nan_values: int, replace: bool
+        self, new: NewDataset, generation: int, tally: Tally, num_nan_values: int, replace: bool
     ) -> tuple[StoredDataset, int | None]:
         """Give staged rows their id. Returns the dataset, and the generation that is nobody's now, if there is one."""
         with self.database.write() as connection:
@@ -233,41 +216,7 @@ class DatasetStore:
 
         The same `idempotency_key` again adds nothing; with another `body` it raises `ConflictError`. An id that there
         is not raises `NotFoundError`."""
-        dataset = self.get(dataset_id)
-        tally = _Tally()
-        tally.add(dataset.purpose, texts)
-        scope = f"append-rows {dataset.generation}"
-        this = datasets.c.generation == dataset.generation
-        with self.database.write() as connection:
-            # Locked, so that no other append takes the same indices.
-            before = connection.execute(
-                sa.select(datasets.c.num_rows, datasets.c.first_incomplete_row)
-                .where(this, datasets.c.dataset_id == dataset_id)
-                .with_for_update()
-            ).one_or_none()
-            if before is None:
-                raise _not_found(dataset_id)
-            if idempotency_key is not None:
-                if idempotency.recall(connection, scope=scope, key=idempotency_key, body=body) is not None:
-                    return
-                idempotency.remember(connection, scope=scope, key=idempotency_key, body=body, answer="null")
-            start = before.num_rows
-            for lot in row_store.lots(texts):
-                row_store.insert(connection, dataset.generation, start, lot)
-                start += len(lot)
-            first = before.first_incomplete_row
-            if first is None and tally.first_incomplete_row is not None:
-                first = before.num_rows + tally.first_incomplete_row
-            connection.execute(
-                sa.update(datasets)
-                .where(this)
-                .values(
-                    num_rows=start,
-                    num_bytes=datasets.c.num_bytes + tally.num_bytes,
-                    num_incomplete_rows=datasets.c.num_incomplete_rows + tally.num_incomplete_rows,
-                    first_incomplete_row=first,
-                )
-            )
+        self.appends.submit(Append(dataset_id, texts, idempotency_key, body)).result()
 
     def remove(self, dataset_id: str) -> None:
         """Forget a dataset and its rows. Raises `NotFoundError`, or `ConflictError` if an unfinished job reads it or a

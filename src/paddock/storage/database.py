@@ -62,7 +62,7 @@ class Database:
                 with connection.begin():
                     yield connection
         except OperationalError as error:
-            if isinstance(error.orig, sqlite3.OperationalError) and "full" in str(error.orig):
+            if _is_full(error.orig):
                 raise NoSpaceError("The disk is full: nothing of this request was stored.") from error
             raise
 
@@ -94,6 +94,12 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _is_full(error: BaseException | None) -> bool:
+    if isinstance(error, sqlite3.OperationalError):
+        return error.sqlite_errorcode == sqlite3.SQLITE_FULL
+    return getattr(error, "sqlstate", None) == "53100"  # PostgreSQL's disk_full
 
 
 def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
