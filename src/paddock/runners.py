@@ -31,7 +31,14 @@ def _post_training(progress: Progress, resources: Resources) -> None:
     job.run(progress, resources.settings, resources.datasets, resources.checkpoints, resources.inference)
 
 
-RUNNERS: dict[str, Runner] = {"eval": _eval, "sft": _post_training, "dpo": _post_training}
+def _ingest(progress: Progress, resources: Resources) -> None:
+    from paddock.datasets import ingest
+    from paddock.datasets.sources import Access
+
+    ingest.run(progress, resources.datasets.ingests, Access.of(resources.settings))
+
+
+RUNNERS: dict[str, Runner] = {"eval": _eval, "sft": _post_training, "dpo": _post_training, "ingest": _ingest}
 
 
 def run_job(settings: Settings, job_id: str, attempt: int) -> int:
@@ -45,6 +52,8 @@ def run_job(settings: Settings, job_id: str, attempt: int) -> int:
     progress = Progress(job, resources.jobs)
     local.on_terminate(progress.ask_to_stop)
     try:
+        # It waited while they were being read, and that may have failed.
+        resources.datasets.ingests.check_whole(job.reads)
         RUNNERS[job.kind](progress, resources)
     except StopRequestedError:
         log.info("Stopped as asked; the work so far is kept.")

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from paddock.datasets import row_store
 from paddock.datasets.tally import Tally
-from paddock.errors import NoSpaceError, NotFoundError
+from paddock.errors import ConflictError, NoSpaceError, NotFoundError
 from paddock.storage import idempotency
 from paddock.storage.database import Database
 from paddock.storage.tables import datasets
@@ -59,7 +59,7 @@ class Append:
     texts: Sequence[str]
     idempotency_key: str | None = None
     body: bytes = b""
-    done: Future[None] = field(default_factory=Future)
+    done: Future[int] = field(default_factory=Future)
 
 
 class Appends:
@@ -71,9 +71,11 @@ class Appends:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
-    def submit(self, append: Append) -> Future[None]:
-        """Have rows written. The future is done when they are durable; it fails, and nothing was written, with
-        `NotFoundError`, `ConflictError` for a key that came with another body, or `NoSpaceError`."""
+    def submit(self, append: Append) -> Future[int]:
+        """Have rows written. The future is done when they are durable, with how many were added.
+
+        It fails, and nothing was written, with `NotFoundError`, `NoSpaceError`, or `ConflictError` for a key that came
+        with another body."""
         with self._changed:
             self._waiting.append(append)
             if self._thread is None:
@@ -111,7 +113,7 @@ class Appends:
         committing = False
         try:
             with self.database.write() as connection:
-                refused = _write_all(connection, group)
+                outcomes = _write_all(connection, group)
                 committing = True
         except Exception as error:
             # Nothing was stored, unless a commit's answer was lost on the way: then nobody may write it again.
@@ -122,10 +124,11 @@ class Appends:
                 _fail(group, error)
             return
         for append in group:
-            if append in refused:
-                append.done.set_exception(refused[append])
+            outcome = outcomes[append]
+            if isinstance(outcome, Exception):
+                append.done.set_exception(outcome)
             else:
-                append.done.set_result(None)
+                append.done.set_result(outcome)
 
 
 def _fail(group: Sequence[Append], error: BaseException) -> None:
@@ -134,9 +137,9 @@ def _fail(group: Sequence[Append], error: BaseException) -> None:
             append.done.set_exception(error)
 
 
-def _write_all(connection: sa.Connection, group: Sequence[Append]) -> dict[Append, Exception]:
-    """Write a group's rows. Returns the calls that cannot be done, of which nothing was written, and why."""
-    refused: dict[Append, Exception] = {}
+def _write_all(connection: sa.Connection, group: Sequence[Append]) -> dict[Append, int | Exception]:
+    """Write a group's rows. Returns how many rows of each call were added, or why it cannot be done: then none were."""
+    outcomes: dict[Append, int | Exception] = {}
     by_dataset: dict[str, list[Append]] = {}
     for append in group:
         by_dataset.setdefault(append.dataset_id, []).append(append)
@@ -144,16 +147,17 @@ def _write_all(connection: sa.Connection, group: Sequence[Append]) -> dict[Appen
         found = connection.execute(_SELECT, {"id": dataset_id}).one_or_none()
         if found is None:
             error = NotFoundError(f"There is no dataset {dataset_id!r}.")
-            refused.update(dict.fromkeys(by_dataset[dataset_id], error))
+            outcomes.update(dict.fromkeys(by_dataset[dataset_id], error))
             continue
         tally = Tally(found.purpose, start=found.num_rows, first_incomplete_row=found.first)
         texts: list[str] = []
         for append in by_dataset[dataset_id]:
             try:
-                if not _is_repetition(connection, append, found.generation):
-                    texts.extend(append.texts)
-            except Exception as error:
-                refused[append] = error
+                is_new = not _is_repetition(connection, append, found.generation)
+                texts.extend(append.texts if is_new else ())
+                outcomes[append] = len(append.texts) if is_new else 0
+            except ConflictError as conflict:
+                outcomes[append] = conflict
         if texts:
             tally.add(texts)
             row_store.insert(connection, found.generation, found.num_rows, texts)
@@ -167,7 +171,7 @@ def _write_all(connection: sa.Connection, group: Sequence[Append]) -> dict[Appen
                     "first": tally.first_incomplete_row,
                 },
             )
-    return refused
+    return outcomes
 
 
 def _is_repetition(connection: sa.Connection, append: Append, generation: int) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -18,6 +17,7 @@ from paddock import routing
 from paddock.datasets import bodies, registration, rows, schemas
 from paddock.datasets.append_store import Append
 from paddock.datasets.schemas import AppendRowsRequest, ListDatasetsResponse, PaginatedResponse, RegisterDatasetRequest
+from paddock.datasets.sources import Access
 from paddock.datasets.store import DatasetStore, StoredDataset
 from paddock.errors import InvalidRequestError
 from paddock.routing import PathId
@@ -38,9 +38,9 @@ async def _datasets(request: Request) -> DatasetStore:
     return datasets
 
 
-async def _dataset_roots(request: Request) -> Sequence[Path]:
+async def _access(request: Request) -> Access:
     settings: Settings = request.app.state.settings
-    return settings.dataset_roots
+    return Access.of(settings)
 
 
 async def _idempotency_key(
@@ -52,7 +52,7 @@ async def _idempotency_key(
 
 
 Datasets = Annotated[DatasetStore, Depends(_datasets)]
-DatasetRoots = Annotated[Sequence[Path], Depends(_dataset_roots)]
+SourceAccess = Annotated[Access, Depends(_access)]
 IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
 
 
@@ -152,12 +152,13 @@ def get_dataset(datasets: Datasets, dataset_id: PathId) -> Response:
     response_description="A Dataset.",
     openapi_extra=routing.EXTENSION | routing.raw_body(RegisterDatasetRequest),
 )
-async def register_dataset(request: Request, datasets: Datasets, roots: DatasetRoots) -> Response:
-    """Register a dataset: its rows, or a URI that they are read from now. The same again is fine."""
+async def register_dataset(request: Request, datasets: Datasets, access: SourceAccess) -> Response:
+    """Register a dataset: its rows, or a URI that they are read from, now or, where that takes long, by a job; the
+    metadata's `state` says which. The same again is fine."""
     body = await request.body()
 
     def register() -> Response:
-        dataset = registration.register(datasets, roots, bodies.parse_registration(body))
+        dataset = registration.register(datasets, access, bodies.parse_registration(body))
         return _dataset_answer(datasets, dataset)
 
     return await run_in_threadpool(register)
@@ -185,7 +186,12 @@ def _shown(dataset: StoredDataset, texts: Sequence[str]) -> dict[str, Any]:
         "num_bytes": dataset.num_bytes,
         "num_incomplete_rows": dataset.num_incomplete_rows,
         "generation": dataset.generation,
+        "state": dataset.state,
     }
+    if dataset.ingest_job_id is not None:
+        metadata |= {"ingest_job_id": dataset.ingest_job_id, "num_rows_read": dataset.num_rows_read}
+    if dataset.error is not None:
+        metadata["error"] = dataset.error
     if dataset.first_incomplete_row is not None:
         metadata["first_incomplete_row"] = dataset.first_incomplete_row
     if dataset.num_nan_values:

@@ -8,6 +8,7 @@ and with it every row at once. Removing takes the id away and sweeps the rows in
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,15 +17,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from paddock.datasets import row_store, rows
+from paddock.datasets import ingest_store, row_store, rows
 from paddock.datasets.append_store import Append, Appends
+from paddock.datasets.ingest_store import IngestStore
 from paddock.datasets.row_store import RowStore
 from paddock.datasets.rows import SourceRows
 from paddock.datasets.tally import Tally
 from paddock.errors import ConflictError, InvalidRequestError, NotFoundError
-from paddock.jobs.store import DatasetVersion, JobStore
+from paddock.jobs.store import DatasetVersion, JobStore, NewJob
 from paddock.storage.database import Database
-from paddock.storage.tables import benchmarks, datasets
+from paddock.storage.tables import benchmarks, datasets, ingests, jobs
 
 _ABANDONED_SECONDS = 24 * 3600
 """Where several servers share a database, a registration that is as old as this is thought dead."""
@@ -59,12 +61,45 @@ class StoredDataset:
     first_incomplete_row: int | None
     num_nan_values: int
     created_at: float
+    state: str
+    """`ready`, or of a long source that a job reads: `reading`, `failed`, `cancelled`."""
+    num_rows_read: int | None
+    """Rows of a long source that are there so far; appended ones don't count."""
+    ingest_job_id: str | None
+    error: str | None
+    """Why reading the source failed."""
+
+    def check_whole(self, pointer: str | None = None) -> None:
+        """Raise `InvalidRequestError` if the source was not read to its end, and is not being read either."""
+        if self.state not in ("ready", "reading"):
+            raise InvalidRequestError(
+                f"The source of the dataset {self.dataset_id!r} was not read to its end: "
+                f"{self.error or 'its job was cancelled.'} Register it again to go on, or remove it.",
+                pointer=pointer,
+            )
 
     @property
     def metadata(self) -> dict[str, Any]:
         """The user's own metadata."""
         metadata: dict[str, Any] = rows.parse(self.metadata_json)
         return metadata
+
+
+_SELECT = (
+    sa.select(
+        datasets,
+        ingests.c.job_id.label("ingest_job_id"),
+        ingests.c.num_rows_read,
+        sa.case(
+            (ingests.c.finished.is_(None) | ingests.c.finished, "ready"),
+            (jobs.c.status.in_(("failed", "cancelled")), jobs.c.status),
+            else_="reading",
+        ).label("state"),
+        sa.case((ingests.c.finished, None), else_=jobs.c.error).label("error"),
+    )
+    .outerjoin(ingests, ingests.c.generation == datasets.c.generation)
+    .outerjoin(jobs, jobs.c.job_id == ingests.c.job_id)
+)
 
 
 class DatasetStore:
@@ -74,16 +109,17 @@ class DatasetStore:
         self.database = database
         self.rows = RowStore(database)
         self.appends = Appends(database)
+        self.ingests = IngestStore(database)
         self._jobs = jobs
 
     def find(self, dataset_id: str, connection: sa.Connection | None = None) -> StoredDataset | None:
         """The dataset of this id, or None. It cannot be removed before a given transaction ends."""
-        query = sa.select(datasets).where(datasets.c.dataset_id == dataset_id)
+        query = _SELECT.where(datasets.c.dataset_id == dataset_id)
         if connection is None:
             with self.database.read() as own:
                 row = own.execute(query).one_or_none()
         else:
-            row = connection.execute(query.with_for_update(read=True, key_share=True)).one_or_none()
+            row = connection.execute(query.with_for_update(read=True, key_share=True, of=datasets)).one_or_none()
         return None if row is None else _dataset(row)
 
     def get(self, dataset_id: str) -> StoredDataset:
@@ -102,7 +138,7 @@ class DatasetStore:
 
     def list(self) -> Sequence[StoredDataset]:
         """All datasets, in order of their ids."""
-        query = sa.select(datasets).where(datasets.c.dataset_id.is_not(None)).order_by(datasets.c.dataset_id)
+        query = _SELECT.where(datasets.c.dataset_id.is_not(None)).order_by(datasets.c.dataset_id)
         with self.database.read() as connection:
             return [_dataset(row) for row in connection.execute(query)]
 
@@ -158,21 +194,42 @@ class DatasetStore:
             )
         return None
 
-    def _stage(self, new: NewDataset) -> int:
-        statement = sa.insert(datasets).values(
-            purpose=new.purpose,
-            source_type=new.source_type,
-            uri=new.uri,
-            metadata_json=new.metadata_json,
-            registration_digest=new.registration_digest,
-            num_rows=0,
-            num_bytes=0,
-            num_incomplete_rows=0,
-            num_nan_values=0,
-            created_at=time.time(),
-        )
+    def register_later(self, new: NewDataset, request: dict[str, Any], *, replace: bool = False) -> StoredDataset:
+        """Keep a dataset that has no rows yet; a job with this `request`, and the generation, reads them in.
+
+        The same registration again answers the dataset that there is; one whose job has failed or was cancelled gets
+        another, which goes on behind the last row. Raises `ConflictError` as `register` does."""
+        try:
+            dataset, unowned = self._begin(new, request, replace)
+        except IntegrityError:  # PostgreSQL: this id was published in between; now it can be seen
+            dataset, unowned = self._begin(new, request, replace)
+        if unowned is not None:
+            self.rows.sweep(unowned)
+        return dataset
+
+    def _begin(self, new: NewDataset, request: dict[str, Any], replace: bool) -> tuple[StoredDataset, int | None]:
+        replaced = None
         with self.database.write() as connection:
-            generation: int = connection.execute(statement.returning(datasets.c.generation)).scalar_one()
+            same = self._same(connection, new, replace)
+            if same is not None and same.state in ("ready", "reading"):
+                return same, None
+            if same is None:
+                replaced = self._retire(connection, new.dataset_id) if replace else None
+                values = _values(new) | {"dataset_id": new.dataset_id}
+                statement = sa.insert(datasets).values(values).returning(datasets.c.generation)
+                generation = connection.execute(statement).scalar_one()
+            else:
+                generation = same.generation
+            job = NewJob(str(uuid.uuid4()), "ingest", request | {"generation": generation})
+            ingest_store.begin(connection, generation, self._jobs.submit(job, connection).job_id)
+            dataset = self.find(new.dataset_id, connection)
+        assert dataset is not None
+        return dataset, replaced
+
+    def _stage(self, new: NewDataset) -> int:
+        with self.database.write() as connection:
+            statement = sa.insert(datasets).values(_values(new)).returning(datasets.c.generation)
+            generation: int = connection.execute(statement).scalar_one()
             return generation
 
     def _take_in(self, generation: int, purpose: str, source_rows: SourceRows) -> Tally:
@@ -211,12 +268,13 @@ class DatasetStore:
 
     def append(
         self, dataset_id: str, texts: Sequence[str], *, idempotency_key: str | None = None, body: bytes = b""
-    ) -> None:
-        """Add rows, given as JSON texts, at the end: all of them or none. They are durable when this returns.
+    ) -> int:
+        """Add rows, given as JSON texts, at the end: all of them or none. They are durable when this returns. Returns
+        how many were added.
 
         The same `idempotency_key` again adds nothing; with another `body` it raises `ConflictError`. An id that there
         is not raises `NotFoundError`."""
-        self.appends.submit(Append(dataset_id, texts, idempotency_key, body)).result()
+        return self.appends.submit(Append(dataset_id, texts, idempotency_key, body)).result()
 
     def remove(self, dataset_id: str) -> None:
         """Forget a dataset and its rows. Raises `NotFoundError`, or `ConflictError` if an unfinished job reads it or a
@@ -241,6 +299,8 @@ class DatasetStore:
             .values(dataset_id=None)
             .returning(datasets.c.generation)
         ).scalar_one_or_none()
+        if generation is not None:
+            ingest_store.cancel(connection, self.database.now(), generation)
         # Asked after the update, which has waited for a job that was being submitted on this dataset.
         readers = self._jobs.readers(dataset_id, connection)
         if generation is not None and readers:
@@ -258,6 +318,21 @@ class DatasetStore:
             generations = connection.execute(query).scalars().all()
         for generation in generations:
             self.rows.sweep(generation)
+
+
+def _values(new: NewDataset) -> dict[str, Any]:
+    return {
+        "purpose": new.purpose,
+        "source_type": new.source_type,
+        "uri": new.uri,
+        "metadata_json": new.metadata_json,
+        "registration_digest": new.registration_digest,
+        "num_rows": 0,
+        "num_bytes": 0,
+        "num_incomplete_rows": 0,
+        "num_nan_values": 0,
+        "created_at": time.time(),
+    }
 
 
 def _not_found(dataset_id: str) -> NotFoundError:

@@ -17,6 +17,7 @@ from paddock.evaluation.result_store import RowResult, StoredRow
 from paddock.evaluation.store import EvaluationStore
 from paddock.inference.inference import Inference
 from paddock.jobs.progress import Progress
+from paddock.jobs.store import Job
 from paddock.wire import from_json
 
 _CHUNK_ROWS = 500
@@ -60,7 +61,7 @@ def _todos(
     """What is left to do, in the order of rows, until the process is asked to stop."""
     job = progress.job
     (version,) = job.reads
-    num_rows = job.request["num_rows"]
+    num_rows = _num_rows(job)
     for start in range(0, num_rows, _CHUNK_ROWS):
         end = min(start + _CHUNK_ROWS, num_rows)
         function_ids = resolved.function_ids
@@ -75,6 +76,14 @@ def _todos(
             todo = _todo(index, row, known.get(index), resolved)
             if todo.function_ids:
                 yield todo
+
+
+def _num_rows(job: Job) -> int:
+    """How many rows the job evaluates; asked for on a dataset that was still being read, all or the first of those that
+    it has now."""
+    (version,) = job.reads
+    asked: int | None = job.request["num_rows"]
+    return version.num_rows if asked is None else min(asked, version.num_rows)
 
 
 def _todo(index: int, row: dict[str, object], known: StoredRow | None, resolved: Plan) -> Todo:
@@ -144,4 +153,4 @@ class _Recorder:
     def report(self, *, now: bool = False) -> None:
         """Say how far the job is."""
         num_done = self.num_done_before + self._num_done_now
-        self._progress.report(num_done, self._progress.job.request["num_rows"], _UNIT, now=now)
+        self._progress.report(num_done, _num_rows(self._progress.job), _UNIT, now=now)

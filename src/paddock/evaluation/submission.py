@@ -55,8 +55,10 @@ def check(
         functions_pointer="",
     )
     dataset = datasets.get(benchmark.dataset_id)
+    dataset.check_whole()
     num_rows = dataset.num_rows if config.num_examples is None else min(config.num_examples, dataset.num_rows)
-    if num_rows == 0:
+    is_reading = dataset.state == "reading"
+    if num_rows == 0 and not is_reading:
         raise InvalidRequestError(f"The dataset {dataset.dataset_id!r} has no rows to evaluate.")
     _check_rows(dataset, datasets, resolved, num_rows)
     new = NewJob(
@@ -65,7 +67,8 @@ def check(
         request={
             "benchmark_config": config.model_dump(mode="json", exclude_unset=True),
             "plan": resolved.to_json(),
-            "num_rows": num_rows,
+            # While the source is still read nobody knows how many there will be.
+            "num_rows": config.num_examples if is_reading else num_rows,
         },
         benchmark_id=benchmark_id,
         reads=(datasets.version(dataset),),

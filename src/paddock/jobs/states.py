@@ -14,7 +14,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 
 from paddock.errors import LostLeaseError
-from paddock.storage.tables import job_events, jobs
+from paddock.storage.tables import ingests, job_datasets, job_events, jobs
 
 
 class JobStatus(StrEnum):
@@ -39,7 +39,8 @@ def claim(
     connection: sa.Connection, now: Now, *, worker_id: str, lease_seconds: float, skip_locked: bool
 ) -> str | None:
     """Start the oldest scheduled job: give it a new attempt and a lease. Returns its id, or None if none waits."""
-    oldest = sa.select(jobs.c.number).where(jobs.c.status == "scheduled").order_by(jobs.c.number).limit(1)
+    waiting = jobs.c.status == "scheduled", sa.not_(_waits_for_an_ingest())
+    oldest = sa.select(jobs.c.number).where(*waiting).order_by(jobs.c.number).limit(1)
     if skip_locked:
         oldest = oldest.with_for_update(skip_locked=True)
     claimed = connection.execute(
@@ -57,6 +58,17 @@ def claim(
     if claimed is not None:
         _record(connection, now, claimed, "started")
     return claimed
+
+
+def _waits_for_an_ingest() -> sa.Exists:
+    """Whether a job reads a dataset that another job is still filling from its source."""
+    filling = jobs.alias()
+    return (
+        sa.exists()
+        .where(job_datasets.c.job_id == jobs.c.job_id)
+        .where(ingests.c.generation == job_datasets.c.generation, sa.not_(ingests.c.finished))
+        .where(filling.c.job_id == ingests.c.job_id, filling.c.status.in_(("scheduled", "in_progress")))
+    )
 
 
 def hold(connection: sa.Connection, job_id: str, attempt: int) -> None:

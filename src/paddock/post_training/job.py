@@ -14,7 +14,7 @@ from paddock.datasets.store import DatasetStore, StoredDataset
 from paddock.errors import FieldError, InvalidRequestError
 from paddock.inference.inference import Inference
 from paddock.jobs.progress import Progress
-from paddock.jobs.store import Job, JobStore, NewJob
+from paddock.jobs.store import DatasetVersion, Job, JobStore, NewJob
 from paddock.post_training import checks, config, rows, source
 from paddock.post_training.config import Config
 from paddock.post_training.schemas import PreferenceOptimizeRequest, SupervisedFineTuneRequest
@@ -90,20 +90,23 @@ def _submit(
     if asked.validation_dataset_id is not None:
         checked = _check_dataset(datasets, asked.validation_dataset_id, asked, "validation_dataset_id")
         used[asked.validation_dataset_id] = checked
-    reads = tuple(datasets.version(dataset) for dataset in used.values())
+    reads: list[DatasetVersion] = []
     with jobs.database.write() as connection:
         for dataset in used.values():
             # Nobody can remove it from here on: first for this transaction, then for the job that reads it.
             found = datasets.find(dataset.dataset_id, connection)
             if found is None or found.generation != dataset.generation:
                 raise InvalidRequestError(f"The dataset {dataset.dataset_id} was removed.", pointer=_DATA_POINTER)
-        return jobs.submit(NewJob(new.job_id, new.kind, new.request, reads=reads), connection)
+            # As it is now: a dataset that was being read when the job was checked may be whole by now.
+            reads.append(datasets.version(found))
+        return jobs.submit(NewJob(new.job_id, new.kind, new.request, reads=tuple(reads)), connection)
 
 
 def _check_dataset(datasets: DatasetStore, dataset_id: str, asked: Config, field: str) -> StoredDataset:
     pointer = f"{_DATA_POINTER}/{field}"
     dataset = datasets.get_for(dataset_id, pointer)
-    if dataset.num_rows == 0:
+    dataset.check_whole(pointer)
+    if dataset.num_rows == 0 and dataset.state != "reading":
         raise InvalidRequestError(f"The dataset {dataset_id} has no rows.", pointer=pointer)
     read: Callable[[rows.Row, str], Any] = rows.conversation if asked.preference is None else rows.preference
     version = datasets.version(dataset)

@@ -56,6 +56,19 @@ dataset_rows = sa.Table(
     sa.Column("row_json", sa.Text, nullable=False),
 )
 
+ingests = sa.Table(
+    "ingests",
+    metadata,
+    # A long source that a job reads into a generation: the latest such job, whose status is the ingest's until it has
+    # finished.
+    sa.Column("generation", sa.Integer, sa.ForeignKey("datasets.generation", ondelete="CASCADE"), primary_key=True),
+    sa.Column("job_id", sa.Text, nullable=False),
+    # Rows of the source that are in the dataset, and the digest by which a later attempt knows them again.
+    sa.Column("num_rows_read", sa.BigInteger, nullable=False),
+    sa.Column("rows_sha256", sa.Text, nullable=False),
+    sa.Column("finished", sa.Boolean, nullable=False),
+)
+
 # ---------------------------------------------------------------------------------------------------- inference
 
 models = sa.Table(

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from paddock.datasets import bodies, registration
 from paddock.datasets.append_store import Append
+from paddock.datasets.sources import Access
 from paddock.datasets.store import DatasetStore
 from paddock.errors import ConflictError, NoSpaceError, NotFoundError
 from paddock.storage.database import Database
@@ -22,7 +23,7 @@ ROW = '{"question":"q","answer":"a"}'
 def _two_datasets(datasets: DatasetStore) -> None:
     for dataset_id in (b"a", b"b"):
         body = b'{"dataset_id":"%s","purpose":"eval/question-answer","source":{"type":"rows","rows":[]}}' % dataset_id
-        registration.register(datasets, (), bodies.parse_registration(body))
+        registration.register(datasets, Access(), bodies.parse_registration(body))
 
 
 def _rows(datasets: DatasetStore, dataset_id: str = "a") -> list[str]:
@@ -44,7 +45,7 @@ def _commits() -> Iterator[list[int]]:
         sa.event.remove(sa.Engine, "commit", committed)
 
 
-def _together(datasets: DatasetStore, database: Database, appends: list[Append]) -> list[Future[None]]:
+def _together(datasets: DatasetStore, database: Database, appends: list[Append]) -> list[Future[int]]:
     """Have calls written as one group: they gather behind one that has to wait for this block's lock."""
     with database.write() as connection:
         connection.execute(sa.text("UPDATE datasets SET num_rows = num_rows WHERE dataset_id = 'b'"))
@@ -85,13 +86,13 @@ def test_what_one_call_does_wrong_does_not_reach_the_others(datasets: DatasetSto
     )
     assert isinstance(unknown.exception(), NotFoundError)
     assert isinstance(conflict.exception(), ConflictError)
-    assert [future.exception() for future in (good, again, last)] == [None] * 3
+    assert [future.result() for future in (good, again, last)] == [1, 0, 1]
     assert _rows(datasets) == [ROW, '{"n":1}', '{"n":5}']
 
 
 def test_one_key_twice_in_a_group_adds_once(datasets: DatasetStore, database: Database) -> None:
     futures = _together(datasets, database, [Append("a", [ROW], "k", b"same") for _ in range(5)])
-    assert [future.exception() for future in futures] == [None] * 5
+    assert [future.result() for future in futures] == [1, 0, 0, 0, 0]
     assert _rows(datasets) == [ROW]
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from paddock.datasets.parquet import read_parquet
+from paddock.datasets.columnar import read_parquet
 from paddock.datasets.rows import SourceError
 
 
