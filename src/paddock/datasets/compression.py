@@ -15,6 +15,9 @@ _SLACK_BYTES = 1024 * 1024
 """So much may come out before the ratio of what came out to what went in counts."""
 _BUFFER_BYTES = 256 * 1024
 
+_ZSTD_PIECE_BYTES = 512
+"""What comes out for one piece is held in memory: 16 MB at the very most."""
+
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
@@ -40,10 +43,8 @@ def unfold(file: BinaryIO) -> BinaryIO:
             "The source is compressed with zstd, which is read with the library zstandard: "
             "install Paddock with its extra `zstd`."
         ) from None
-    reader = zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(
-        file, read_size=_BUFFER_BYTES, read_across_frames=True, closefd=False
-    )
-    return _buffered(reader, file, (zstandard.ZstdError,))
+    reader = _ZstdReader(zstandard.ZstdDecompressor(max_window_size=2**27), file)
+    return _buffered(reader, file, (zstandard.ZstdError, EOFError))
 
 
 def seekable(file: BinaryIO) -> BinaryIO:
@@ -57,6 +58,33 @@ def seekable(file: BinaryIO) -> BinaryIO:
 
 def _buffered(reader: Any, file: BinaryIO, errors: tuple[type[Exception], ...]) -> BinaryIO:
     return io.BufferedReader(_Unfolded(reader, file, errors), _BUFFER_BYTES)
+
+
+class _ZstdReader:
+    """Frames of zstd behind each other. The library's own reader takes a file that breaks off for a shorter one."""
+
+    def __init__(self, decompressor: Any, file: BinaryIO) -> None:
+        self._decompressor = decompressor
+        self._file = file
+        self._frame: Any = None
+        self._piece = b""
+        self._content = memoryview(b"")
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._content:
+            piece = self._piece or self._file.read(_ZSTD_PIECE_BYTES)
+            if not piece:
+                if self._frame is not None:
+                    raise EOFError
+                return 0
+            self._frame = self._frame or self._decompressor.decompressobj()
+            self._content, self._piece = memoryview(self._frame.decompress(piece)), b""
+            if self._frame.eof:
+                self._piece, self._frame = self._frame.unused_data, None
+        num_read = min(len(buffer), len(self._content))
+        buffer[:num_read] = self._content[:num_read]
+        self._content = self._content[num_read:]
+        return num_read
 
 
 class _Unfolded(io.RawIOBase):

@@ -80,12 +80,15 @@ def stored(uri: str) -> Iterator[Remote]:
             f"{scheme}: sources are read with the package {STORES[scheme]}, which is not installed."
         ) from None
     try:
-        with filesystem.open(uri, "rb") as file:
-            yield Remote((extension(uri),), file)
+        file = filesystem.open(scheme + uri[len(scheme) :], "rb")
     except FileNotFoundError:
         raise SourceError("There is no such object.") from None
     except PermissionError:
         raise SourceError("The object may not be read with the credentials that the server has.") from None
+    except Exception as error:  # each store's library has its own, and their words name what the server knows
+        raise SourceError(f"The object cannot be opened ({type(error).__name__}).") from None
+    with file:
+        yield Remote((extension(uri),), file)
 
 
 def bucket(uri: str) -> str:
