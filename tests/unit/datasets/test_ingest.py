@@ -135,9 +135,7 @@ def test_a_short_file_of_many_rows_is_left_to_a_job_and_leaves_nothing(world: Wo
 
 
 @pytest.mark.parametrize("num_lots", [1, 5, 10])
-def test_a_killed_ingest_goes_on_without_doubles(
-    world: World, monkeypatch: pytest.MonkeyPatch, num_lots: int
-) -> None:
+def test_a_killed_ingest_goes_on_without_doubles(world: World, monkeypatch: pytest.MonkeyPatch, num_lots: int) -> None:
     world.register()
     progress = world.start()
     _after_lots(monkeypatch, num_lots, lambda: world.lose(progress))
@@ -178,7 +176,9 @@ def test_a_wrong_line_is_named_and_a_mended_file_goes_on(world: World) -> None:
     assert (dataset.state, dataset.num_rows) == ("failed", 50)
     assert dataset.error is not None
     assert dataset.error.startswith("Line 58 of the source is not valid JSON")
-    with pytest.raises(InvalidRequestError, match=r"not read to its end: Line 58 .* Register it again to go on") as raised:
+    with pytest.raises(
+        InvalidRequestError, match=r"not read to its end: Line 58 .* Register it again to go on"
+    ) as raised:
         dataset.check_whole("/dataset_id")
     assert raised.value.errors[0].pointer == "/dataset_id"
     world.write(TEXTS)
