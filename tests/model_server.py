@@ -15,10 +15,10 @@ Answer = Callable[[dict[str, Any]], "str | dict[str, Any] | web.Response"]
 
 class ModelServer:
     """Run it with `with ModelServer(answer) as server:`; `answer(body)` gives the text, a whole JSON answer, or a
-    response. `requests` holds each (path, body, headers) in the order of arrival."""
+    response, and may be exchanged. `requests` holds each (path, body, headers) in the order of arrival."""
 
     def __init__(self, answer: Answer, *, delay_seconds: float = 0.0) -> None:
-        self._answer = answer
+        self.answer = answer
         self._delay_seconds = delay_seconds
         self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
         self.in_flight = 0
@@ -62,7 +62,7 @@ class ModelServer:
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             await asyncio.sleep(self._delay_seconds)
-            answer = self._answer(body)
+            answer = self.answer(body)
         finally:
             self.in_flight -= 1
         if isinstance(answer, web.Response):

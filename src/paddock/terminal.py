@@ -81,7 +81,7 @@ def scores_table(scores: dict[str, Any]) -> Table:
     for function, result in scores.items():
         for aggregation, values in result["aggregated_results"].items():
             value = values.get(aggregation)
-            as_percent = aggregation == "accuracy"
+            as_percent = aggregation in ("accuracy", "corrected")
             shown.add_row(
                 cell(function),
                 Text(f"{aggregation} ").append(_result(value, as_percent=as_percent), style="bold"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from paddock.evaluation.scoring import intervals
+from paddock.evaluation.statistics import distributions, intervals
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_wilson(num_successes: int, num_trials: int, low: float, high: float) ->
     ],
 )
 def test_student_t_quantile(num_degrees: int, at_975: float, at_995: float) -> None:
-    assert intervals.student_t_quantile(0.975, num_degrees) == pytest.approx(at_975, rel=1e-9)
-    assert intervals.student_t_quantile(0.995, num_degrees) == pytest.approx(at_995, rel=1e-9)
+    assert distributions.student_t_quantile(0.975, num_degrees) == pytest.approx(at_975, rel=1e-9)
+    assert distributions.student_t_quantile(0.995, num_degrees) == pytest.approx(at_995, rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -71,12 +71,14 @@ def test_student_t_quantile(num_degrees: int, at_975: float, at_995: float) -> N
     ],
 )
 def test_incomplete_beta(a: float, b: float, x: float, value: float) -> None:
-    assert intervals.incomplete_beta(a, b, x) == pytest.approx(value, rel=1e-12)
+    assert distributions.incomplete_beta(a, b, x) == pytest.approx(value, rel=1e-12)
 
 
 def test_the_binomial_of_a_half_by_counting() -> None:
     # 1, 10 and 45 of the 1,024 outcomes of ten throws have 0, 1 and 2 heads.
-    assert [intervals.binomial_half_cdf(k, 10) for k in (0, 1, 2)] == pytest.approx([1 / 1024, 11 / 1024, 56 / 1024])
+    assert [distributions.binomial_cdf(k, 10, 0.5) for k in (0, 1, 2)] == pytest.approx(
+        [1 / 1024, 11 / 1024, 56 / 1024]
+    )
 
 
 @pytest.mark.parametrize(

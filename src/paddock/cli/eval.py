@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from paddock import terminal
-from paddock.cli import jsonl
+from paddock.cli import comparisons, jsonl
 from paddock.cli.options import command_line, follow_job, follow_option, json_option, speaks_to_server
 from paddock.client import Client, quoted
 
@@ -104,6 +104,32 @@ def rows(client: Client, /, benchmark_id: str, file: Path, as_json: bool, **cand
         terminal.print_json(answer)
         return
     terminal.out().print(terminal.scores_table(answer["scores"]))
+
+
+@eval_.command()
+@click.argument("job_ids", metavar="BASELINE JOB...", nargs=-1, required=True)
+@click.option(
+    "--adjustment",
+    type=click.Choice(["holm", "benjamini-hochberg"]),
+    default="holm",
+    show_default=True,
+    help="How the p-values of several comparisons are adjusted.",
+)
+@speaks_to_server
+@json_option
+def compare(client: Client, job_ids: tuple[str, ...], adjustment: str, as_json: bool) -> None:
+    """Compare evaluations of the same rows with the first of them: is a model better, by how much, how sure is it?
+
+    Example: paddock eval compare 4f1c… 9a20…"""
+    if len(job_ids) < 2:
+        raise click.UsageError("Name two jobs or more, the baseline first.")
+    answer = client.get("/v1alpha/eval/comparisons", job_id=list(job_ids), adjustment=adjustment)
+    if as_json:
+        terminal.print_json(answer)
+        return
+    terminal.out().print(comparisons.shown_as_table(answer["data"]))
+    for found in answer["data"]:
+        terminal.out().print(comparisons.remarks(found))
 
 
 def _print_result(client: Client, benchmark_id: str, job_id: str, *, as_json: bool) -> None:

@@ -7,9 +7,9 @@ before: a file that was changed meanwhile ends the ingest, for nobody could say 
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from time import monotonic, sleep
 
 from paddock.datasets.ingest_store import IngestStore
 from paddock.datasets.rows import SourceError
@@ -56,7 +56,7 @@ def run(progress: Progress, ingests: IngestStore, access: Access) -> None:
             if num_rows > MAX_ROWS:
                 raise SourceError(f"The source has more than {MAX_ROWS} rows.")
             _digest(digest, lot)
-            begun = time.monotonic()
+            begun = monotonic()
             ingests.take(
                 progress,
                 generation,
@@ -64,7 +64,7 @@ def run(progress: Progress, ingests: IngestStore, access: Access) -> None:
                 rows_sha256=digest.hexdigest(),
                 num_nan_values=source_rows.num_nan_values,
             )
-            time.sleep(_PAUSE * (time.monotonic() - begun))
+            sleep(_PAUSE * (monotonic() - begun))
     ingests.finish(progress, generation)
 
 

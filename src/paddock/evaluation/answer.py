@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from paddock import wire
-from paddock.evaluation import plan
+from paddock.evaluation import calibration, plan
+from paddock.evaluation.calibration import CORRECTED, Corrector
 from paddock.evaluation.plan import FunctionRun, Plan
 from paddock.evaluation.result_store import ResultStore, RowResult
 from paddock.evaluation.schemas import ScoringResult
@@ -38,23 +39,42 @@ def stream(job: Job, results: ResultStore) -> Iterator[str]:
     yield ('],"scores":{' if num_rows else '{"generations":[],"scores":{')
     for position, run in enumerate(resolved.functions):
         yield ("," if position else "") + wire.to_json(run.function_id) + ":"
-        yield from _stream_scores(job.job_id, run, num_rows, results)
+        yield from _stream_scores(job, run, num_rows, results)
     yield "}}"
 
 
-def _stream_scores(job_id: str, run: FunctionRun, num_rows: int, results: ResultStore) -> Iterator[str]:
+def _stream_scores(job: Job, run: FunctionRun, num_rows: int, results: ResultStore) -> Iterator[str]:
     """A `ScoringResult`: the score rows as they are stored, aggregated on their way."""
     aggregator = Aggregator(aggregations(run.params))
+    corrector = None if run.judge is None else _corrector(job, run, results)
     yield '{"score_rows":['
     separator = ""
     for start, end in _chunks(num_rows):
-        found = results.score_texts(job_id, run.function_id, start, end)
+        found = results.score_texts(job.job_id, run.function_id, start, end)
         texts = [found.get(index, _NO_SCORE) for index in range(start, end)]
         for text in texts:
-            aggregator.add(wire.from_json(text))
+            row = wire.from_json(text)
+            aggregator.add(row)
+            if corrector is not None:
+                corrector.add(row)
         yield separator + ",".join(texts)
         separator = ","
-    yield f'],"aggregated_results":{wire.to_json(aggregator.results())}}}'
+    aggregated = aggregator.results()
+    if corrector is not None:
+        aggregated[CORRECTED] = corrector.result()
+    yield f'],"aggregated_results":{wire.to_json(aggregated)}}}'
+
+
+def _corrector(job: Job, run: FunctionRun, results: ResultStore) -> Corrector | None:
+    """What corrects the judge's score, if the job had it calibrated; the labelled rows follow those of the job."""
+    labelled = job.request.get(calibration.KEY)
+    if labelled is None:
+        return None
+    corrector = Corrector(labelled["threshold"])
+    first = plan.num_rows(job)
+    for text in results.score_texts(job.job_id, run.function_id, first, first + labelled["num_rows"]).values():
+        corrector.add_labelled(wire.from_json(text))
+    return corrector
 
 
 def _chunks(num_rows: int) -> Iterator[tuple[int, int]]:

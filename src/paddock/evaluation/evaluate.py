@@ -185,13 +185,19 @@ class _Evaluation:
             sample = Sample(prompts.input_query(row), prompts.expected_answer(row), answer)
             if scorer.needs_expected_answer and sample.expected_answer is None:
                 raise UnreadableRowError("The row has no `answer` to compare with.", column="answer")
-            weight = prompts.weight(row)
+            standing = _standing(row)
             score = await scorer.score(sample, ask)
         except UnreadableRowError as error:
             return {"score": None, "error": str(error)}
         except CannotScoreError as error:
             return {"score": None, "error": error.reason, **error.extras}
-        return score if weight is None else {**score, "weight": weight}
+        return {**score, **standing}
+
+
+def _standing(row: Mapping[str, Any]) -> Score:
+    """What aggregation needs to know of the row: how much it counts, and which rows it resembles, where it says so."""
+    known = {"weight": prompts.weight(row), "cluster": prompts.cluster(row)}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 async def _ask_judge(judge: Caller, prompt: str) -> str:

@@ -101,3 +101,39 @@ class ScoreBatchResponse(Schema):
 
     dataset_id: str | None = None
     results: dict[str, ScoringResult]
+
+
+class Comparison(Schema):
+    """How a job's scores differ from those of a baseline, row by row, by one function. What cannot be told is null."""
+
+    scoring_function: str
+    baseline_job_id: str
+    job_id: str
+    baseline_model: str
+    model: str
+    num_total: int = Field(description="Rows that the jobs evaluated.")
+    num_compared: int = Field(description="Rows that both have a number for; the others failed on one side or both.")
+    num_clusters: int | None = Field(default=None, description="Where rows name a `cluster`.")
+    baseline_mean: float | None = None
+    mean: float | None = None
+    difference: float | None = Field(default=None, description="`mean` less `baseline_mean`.")
+    stderr: float | None = None
+    ci95: list[float] | None = None
+    smallest_detectable_difference: float | None = Field(
+        default=None, description="What so many rows find with a probability of 80 %, at 5 % two-sided."
+    )
+    test: Literal["mcnemar", "paired t"] | None = None
+    p_value: float | None = Field(default=None, description="Two-sided; of McNemar's test the exact one.")
+    p_mid: float | None = Field(default=None, description="McNemar's mid-p.")
+    adjusted_p_value: float | None = Field(default=None, description="`p_value`, for all comparisons of the answer.")
+    num_only_baseline_right: int | None = None
+    num_only_right: int | None = None
+    num_flipped: int = Field(description="Rows whose scores differ.")
+    flipped_rows: list[int] = Field(description="Their indices, the first 1,000.")
+
+
+class ComparisonResponse(Schema):
+    """Jobs against the first of them."""
+
+    adjustment: str
+    data: list[Comparison]

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from paddock.datasets.store import DatasetStore
-from paddock.evaluation import plan, result_store
+from paddock.evaluation import calibration, plan, prompts, result_store
 from paddock.evaluation.evaluate import Todo, evaluate
 from paddock.evaluation.plan import Plan
 from paddock.evaluation.result_store import RowResult, StoredRow
 from paddock.evaluation.store import EvaluationStore
 from paddock.inference.inference import Inference
 from paddock.jobs.progress import Progress
-from paddock.jobs.store import Job
 from paddock.wire import from_json
 
 _CHUNK_ROWS = 500
@@ -60,8 +60,8 @@ def _todos(
 ) -> Iterator[Todo]:
     """What is left to do, in the order of rows, until the process is asked to stop."""
     job = progress.job
-    (version,) = job.reads
-    num_rows = _num_rows(job)
+    version = job.reads_dataset(job.request["dataset_id"])
+    num_rows = plan.num_rows(job)
     for start in range(0, num_rows, _CHUNK_ROWS):
         end = min(start + _CHUNK_ROWS, num_rows)
         function_ids = resolved.function_ids
@@ -76,14 +76,29 @@ def _todos(
             todo = _todo(index, row, known.get(index), resolved)
             if todo.function_ids:
                 yield todo
+    if calibration.KEY in job.request:
+        yield from _calibration_todos(progress, datasets, evaluation, resolved, recorder)
 
 
-def _num_rows(job: Job) -> int:
-    """How many rows the job evaluates; asked for on a dataset that was still being read, all or the first of those that
-    it has now."""
-    (version,) = job.reads
-    asked: int | None = job.request["num_rows"]
-    return version.num_rows if asked is None else min(asked, version.num_rows)
+def _calibration_todos(
+    progress: Progress, datasets: DatasetStore, evaluation: EvaluationStore, resolved: Plan, recorder: _Recorder
+) -> Iterator[Todo]:
+    """The labelled answers that the judges have not judged yet; their row numbers follow those of the evaluation."""
+    job = progress.job
+    judges = [run.function_id for run in resolved.functions if run.judge is not None]
+    first = plan.num_rows(job)
+    known = evaluation.results.known(job.job_id, judges, first, first + job.request[calibration.KEY]["num_rows"])
+    version = job.reads_dataset(job.request[calibration.KEY]["dataset_id"])
+    for index, row in enumerate(datasets.read(version), first):
+        if progress.should_stop:
+            return
+        scored_by = known[index].scored_by if index in known else ()
+        left = [function_id for function_id in judges if function_id not in scored_by]
+        if left:
+            recorder.labels[index] = calibration.label(row)
+            yield Todo(index, row, {"generated_answer": prompts.generated_answer(row)}, left)
+        else:
+            recorder.num_done_before += 1
 
 
 def _todo(index: int, row: dict[str, object], known: StoredRow | None, resolved: Plan) -> Todo:
@@ -111,6 +126,8 @@ class _Recorder:
         self._progress = progress
         self._waiting: asyncio.Queue[RowResult | None] = asyncio.Queue(_MAX_WAITING_RESULTS)
         self._error: Exception | None = None
+        self.labels: dict[int, bool] = {}
+        """Labels of the answers that the judges are calibrated on, which their scores take along."""
         self.num_done_before = 0
         self._num_done_now = 0
 
@@ -118,6 +135,9 @@ class _Recorder:
         """Take a result in; it is durable soon. Raises what kept an earlier one from being stored."""
         if self._error is not None:
             raise self._error
+        if result.index in self.labels:
+            label = {"label": self.labels[result.index]}
+            result = replace(result, scores={name: {**score, **label} for name, score in result.scores.items()})
         await self._waiting.put(result)
 
     async def finish(self) -> None:
@@ -152,5 +172,6 @@ class _Recorder:
 
     def report(self, *, now: bool = False) -> None:
         """Say how far the job is."""
-        num_done = self.num_done_before + self._num_done_now
-        self._progress.report(num_done, _num_rows(self._progress.job), _UNIT, now=now)
+        job = self._progress.job
+        num_rows = plan.num_rows(job) + job.request.get(calibration.KEY, {}).get("num_rows", 0)
+        self._progress.report(self.num_done_before + self._num_done_now, num_rows, _UNIT, now=now)

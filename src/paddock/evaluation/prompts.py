@@ -91,6 +91,22 @@ def weight(row: Row) -> float | None:
     return float(value)
 
 
+def cluster(row: Row) -> str | None:
+    """Which rows this one resembles, from its column `cluster`, else `group`: a text or a whole number. None without; a
+    `group` of another type is something else."""
+    value = row.get("cluster")
+    if value is None:
+        value = row.get("group")
+        return str(value) if _names_cluster(value) else None
+    if not _names_cluster(value):
+        raise UnreadableRowError("`cluster` must be a text or a whole number: rows of one cluster resemble each other.")
+    return str(value)
+
+
+def _names_cluster(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
 def system_message(message: SystemMessage, pointer: str) -> Message:
     """The candidate's system message as a turn. Raises `InvalidRequestError` for an image that is none."""
     content = message.content

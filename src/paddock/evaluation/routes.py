@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from paddock import routing
 from paddock.errors import ConflictError, InvalidRequestError
-from paddock.evaluation import answer, benchmark_routes, plan, scoring_routes, submission
+from paddock.evaluation import answer, benchmark_routes, comparison_routes, plan, scoring_routes, submission
 from paddock.evaluation.answer import Collected
 from paddock.evaluation.benchmark_routes import Datasets, Evaluation
 from paddock.evaluation.evaluate import Todo, evaluate
@@ -168,5 +168,5 @@ def _json(text: str) -> Response:
 
 
 router = APIRouter()
-for _routes in (_eval, benchmark_routes.router, scoring_routes.router):
+for _routes in (_eval, benchmark_routes.router, comparison_routes.router, scoring_routes.router):
     router.include_router(_routes)

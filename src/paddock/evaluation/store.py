@@ -64,19 +64,23 @@ class EvaluationStore:
     def submit(self, new: NewJob, benchmark: StoredBenchmark, datasets: DatasetStore, once: Once | None) -> str:
         """Schedule a job that was checked against a benchmark and its dataset. Returns its id, or that of the job which
         the same request got in the meantime. Raises `ConflictError` if what it was checked against is gone."""
-        (version,) = new.reads
         with self.database.write() as connection:
             if once is not None:
                 earlier = idempotency.recall(connection, scope=once.scope, key=once.key, body=once.body)
                 if earlier is not None:
                     return earlier
                 idempotency.remember(connection, scope=once.scope, key=once.key, body=once.body, answer=new.job_id)
-            found = self.benchmarks.find(benchmark.benchmark_id, connection)
-            dataset = datasets.find(version.dataset_id, connection)
-            if found != benchmark or dataset is None or dataset.generation != version.generation:
+            found = [datasets.find(version.dataset_id, connection) for version in new.reads]
+            are_there = all(
+                dataset is not None and dataset.generation == version.generation
+                for dataset, version in zip(found, new.reads, strict=True)
+            )
+            if self.benchmarks.find(benchmark.benchmark_id, connection) != benchmark or not are_there:
                 raise ConflictError(
                     f"The benchmark {benchmark.benchmark_id!r} was changed meanwhile. Send the request again."
                 )
+            evaluated = found[0]
+            assert evaluated is not None
             # As it is now: a dataset that was being read when the job was checked may be whole by now.
-            pinned = replace(new, reads=(datasets.version(dataset),))
+            pinned = replace(new, reads=(datasets.version(evaluated), *new.reads[1:]))
             return self.jobs.submit(pinned, connection).job_id

@@ -12,16 +12,19 @@ from typing import NamedTuple
 
 from paddock.datasets.store import DatasetStore, StoredDataset
 from paddock.errors import InvalidRequestError
-from paddock.evaluation import plan, prompts
+from paddock.evaluation import calibration, plan, prompts
 from paddock.evaluation.benchmark_store import StoredBenchmark
+from paddock.evaluation.calibration import CalibrationSet
 from paddock.evaluation.plan import Plan
 from paddock.evaluation.prompts import Row, UnreadableRowError
 from paddock.evaluation.schemas import BenchmarkConfig
 from paddock.evaluation.store import EvaluationStore
 from paddock.inference.inference import Inference
-from paddock.jobs.store import NewJob
+from paddock.jobs.store import DatasetVersion, NewJob
 
 KIND = "eval"
+
+MAX_CALIBRATION_ROWS = 10_000
 
 _NUM_SAMPLE_ROWS = 100
 
@@ -61,19 +64,45 @@ def check(
     if num_rows == 0 and not is_reading:
         raise InvalidRequestError(f"The dataset {dataset.dataset_id!r} has no rows to evaluate.")
     _check_rows(dataset, datasets, resolved, num_rows)
-    new = NewJob(
-        job_id=str(uuid.uuid4()),
-        kind=KIND,
-        request={
-            "benchmark_config": config.model_dump(mode="json", exclude_unset=True),
-            "plan": resolved.to_json(),
-            # While the source is still read nobody knows how many there will be.
-            "num_rows": config.num_examples if is_reading else num_rows,
-        },
-        benchmark_id=benchmark_id,
-        reads=(datasets.version(dataset),),
-    )
+    request = {
+        "benchmark_config": config.model_dump(mode="json", exclude_unset=True),
+        "plan": resolved.to_json(),
+        "dataset_id": dataset.dataset_id,
+        # While the source is still read nobody knows how many there will be.
+        "num_rows": config.num_examples if is_reading else num_rows,
+    }
+    reads = [datasets.version(dataset)]
+    labelled = calibration.named_in(benchmark.metadata)
+    if labelled is not None and any(run.judge is not None for run in resolved.functions):
+        version = _calibration_rows(labelled, benchmark, datasets)
+        request[calibration.KEY] = {
+            "dataset_id": labelled.dataset_id,
+            "num_rows": version.num_rows,
+            "threshold": labelled.threshold,
+        }
+        reads.append(version)
+    new = NewJob(str(uuid.uuid4()), KIND, request, benchmark_id=benchmark_id, reads=tuple(reads))
     return Submission(new, benchmark)
+
+
+def _calibration_rows(labelled: CalibrationSet, benchmark: StoredBenchmark, datasets: DatasetStore) -> DatasetVersion:
+    """The rows that the judges are calibrated on. Raises `InvalidRequestError` if they cannot be."""
+    if labelled.dataset_id == benchmark.dataset_id:
+        raise InvalidRequestError(
+            f"The benchmark {benchmark.benchmark_id!r} calibrates its judge on its own dataset: label other answers."
+        )
+    dataset = datasets.get_for(labelled.dataset_id, "")
+    dataset.check_whole()
+    if dataset.state == "reading":
+        raise InvalidRequestError(f"The dataset {labelled.dataset_id!r} is still being read: wait until it is ready.")
+    version = datasets.version(dataset)
+    if version.num_rows > MAX_CALIBRATION_ROWS:
+        raise InvalidRequestError(
+            f"The dataset {labelled.dataset_id!r} has {version.num_rows} rows; a judge is calibrated on at most "
+            f"{MAX_CALIBRATION_ROWS}."
+        )
+    calibration.check_rows(labelled, datasets.read(version))
+    return version
 
 
 def _check_rows(dataset: StoredDataset, datasets: DatasetStore, resolved: Plan, num_rows: int) -> None:

@@ -23,10 +23,10 @@ Invoke = Callable[..., Result]
 
 
 def answer(body: dict[str, Any]) -> str:
-    """A model that can add 1 to numbers below 6."""
+    """A model that can add 1 to numbers below 6, and one that can do so below 4."""
     text = last_user_text(body)
     number = int(text.split()[0]) if text[0].isdecimal() else 0
-    return str(number + 1) if number < 6 else "many"
+    return str(number + 1) if number < (4 if body["model"] == "adder-2" else 6) else "many"
 
 
 @pytest.fixture
@@ -155,3 +155,18 @@ def test_an_unknown_model_is_refused_by_its_place(invoke: Invoke, sums: str) -> 
 def test_the_server_may_be_named_by_the_option(server: AppServer, invoke: Invoke, sums: str, adder: str) -> None:
     words = ["eval", "run", sums, "--model", adder, "--no-follow", "--url", server.url]
     assert f"--url {server.url}" in CliRunner().invoke(main, words).output
+
+
+def test_two_models_are_compared_row_by_row(invoke: Invoke, sums: str, adder: str, resources: Resources) -> None:
+    invoke("models", "register", "other", "--provider", "lab", "--name", "adder-2")
+    jobs = []
+    for model in (adder, "other"):
+        invoke("eval", "run", sums, "--model", model)
+        jobs.append(resources.jobs.list(kinds=["eval"])[0].job_id)
+    output = " ".join(invoke("eval", "compare", *jobs).output.split())
+    assert "basic::equality adder 75.0 % other 50.0 % -25.0 points" in output
+    assert "Only other right: 0 rows; only adder right: 2. Their scores differ on 2 rows: 4, 5" in output
+    (found,) = json.loads(invoke("eval", "compare", *jobs, "--json").output)["data"]
+    assert (found["num_compared"], found["num_flipped"], found["p_value"]) == (8, 2, pytest.approx(0.5))
+    assert "baseline first" in invoke("eval", "compare", jobs[0], code=2).output
+    assert "nope" in invoke("eval", "compare", jobs[0], "nope", code=1).output

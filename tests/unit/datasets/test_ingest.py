@@ -93,7 +93,7 @@ def _after_lots(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[], o
         if num_lots[0] == count:
             act()
 
-    monkeypatch.setattr("paddock.datasets.ingest.time.sleep", sleep)
+    monkeypatch.setattr("paddock.datasets.ingest.sleep", sleep)
 
 
 def test_a_long_source_is_read_by_a_job(world: World) -> None:

@@ -1,22 +1,30 @@
 """Scoring functions: a dict literal of those that come with Paddock. Adding one is a file, a line here and a test.
 
-`function` says what one is, `regexes` runs clients' patterns safely, `aggregation` turns score rows into results and
-`intervals` says how sure they are.
+`function` says what one is, `regexes` runs clients' patterns safely, `killable` what may take long, `aggregation` turns
+score rows into results; how sure those are is the business of `evaluation.statistics`.
 """
 
 from __future__ import annotations
 
+from paddock.evaluation.scoring.docvqa import DOCVQA
 from paddock.evaluation.scoring.equality import EQUALITY
 from paddock.evaluation.scoring.function import ScoringFunction
 from paddock.evaluation.scoring.judge import JUDGE
+from paddock.evaluation.scoring.math_response import MATH_RESPONSE
 from paddock.evaluation.scoring.multiple_choice import MULTIPLE_CHOICE
+from paddock.evaluation.scoring.simpleqa import SIMPLEQA
 from paddock.evaluation.scoring.subset_of import SUBSET_OF
+from paddock.evaluation.scoring.text_overlap import TEXT_OVERLAP
 
 SCORING_FUNCTIONS: dict[str, ScoringFunction] = {
     "basic::equality": EQUALITY,
     "basic::subset_of": SUBSET_OF,
     "basic::regex_parser_multiple_choice_answer": MULTIPLE_CHOICE,
+    "basic::regex_parser_math_response": MATH_RESPONSE,
+    "basic::docvqa": DOCVQA,
     "llm-as-judge::base": JUDGE,
+    "llm-as-judge::405b-simpleqa": SIMPLEQA,
+    **TEXT_OVERLAP,
 }
 """Function id → what it does. A job stores the id, so an id keeps its meaning."""
 

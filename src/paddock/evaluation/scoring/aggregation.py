@@ -13,17 +13,20 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from paddock.evaluation.schemas import AggregationFunctionType
-from paddock.evaluation.scoring import intervals
 from paddock.evaluation.scoring.function import Score
+from paddock.evaluation.statistics import intervals, means
+from paddock.evaluation.statistics.intervals import Interval
+from paddock.evaluation.statistics.means import Estimate
 
 Result = dict[str, Any]
 
 
-class Weighted(NamedTuple):
-    """A score, and how much it counts in `weighted_average`."""
+class Number(NamedTuple):
+    """A score, how much it counts in `weighted_average`, and the cluster of its row, if that has one."""
 
     value: float
     weight: float
+    cluster: str | None
 
 
 class Aggregator:
@@ -32,7 +35,7 @@ class Aggregator:
     def __init__(self, functions: Sequence[AggregationFunctionType]) -> None:
         self._functions = functions
         self._num_total = 0
-        self._numbers: list[Weighted] = []
+        self._numbers: list[Number] = []
         self._categories: Counter[str] = Counter()
 
     def add(self, row: Score) -> None:
@@ -43,7 +46,7 @@ class Aggregator:
             return
         self._categories[score if isinstance(score, str) else str(score)] += 1
         if isinstance(score, int | float):
-            self._numbers.append(Weighted(float(score), float(row.get("weight", 1.0))))
+            self._numbers.append(Number(float(score), float(row.get("weight", 1.0)), row.get("cluster")))
 
     def results(self) -> dict[str, Result]:
         """`{function: {…}}`, as `aggregated_results` has it."""
@@ -56,6 +59,9 @@ class Aggregator:
         else:
             num_scored = len(self._numbers)
             result = _NUMERIC[function](self._numbers)
+            clusters = _clusters(self._numbers)
+            if clusters is not None:
+                result["num_clusters"] = means.num_clusters(clusters)
         return result | {
             "num_total": self._num_total,
             "num_scored": num_scored,
@@ -63,55 +69,44 @@ class Aggregator:
         }
 
 
-def accuracy(numbers: Sequence[Weighted]) -> Result:
+def accuracy(numbers: Sequence[Number]) -> Result:
     """Correct / scored, where correct is a score of exactly 1. Wilson's interval."""
-    n = len(numbers)
-    num_correct = sum(number.value == 1 for number in numbers)
-    share = num_correct / n if n else None
-    stderr = math.sqrt(share * (1 - share) / (n - 1)) if share is not None and n > 1 else None
-    interval = intervals.wilson(num_correct, n) if n > 1 else None
-    return {"accuracy": share, "num_correct": num_correct, "stderr": stderr, "ci95": _pair(interval)}
+    correct = [number.value == 1 for number in numbers]
+    estimate = means.proportion(correct, _clusters(numbers)) if numbers else None
+    return {"accuracy": estimate and estimate.value, "num_correct": sum(correct)} | _how_sure(estimate)
 
 
-def average(numbers: Sequence[Weighted]) -> Result:
-    """The mean, its standard error s/√n, and Student's t interval with n - 1 degrees of freedom."""
+def average(numbers: Sequence[Number]) -> Result:
+    """The mean, and Student's t interval; of scores that are only 0 or 1, Wilson's."""
     values = [number.value for number in numbers]
-    n = len(values)
-    if n == 0:
-        return {"average": None, "stderr": None, "ci95": None}
-    mean = math.fsum(values) / n
-    if n == 1:
-        return {"average": mean, "stderr": None, "ci95": None}
-    stderr = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
-    return {"average": mean, "stderr": stderr, "ci95": _pair(intervals.student_t(mean, stderr, n - 1))}
+    if not values:
+        estimate = None
+    elif all(value in (0.0, 1.0) for value in values):
+        estimate = means.proportion([value == 1 for value in values], _clusters(numbers))
+    else:
+        estimate = means.mean(values, _clusters(numbers))
+    return {"average": estimate and estimate.value} | _how_sure(estimate)
 
 
-def weighted_average(numbers: Sequence[Weighted]) -> Result:
-    """Σwx / Σw over `weight` of the score rows, 1 where a row has none.
-
-    The standard error is that of a ratio, √(n/(n-1) · Σw²(x - mean)²) / Σw (Cochran, "Sampling Techniques", 3rd ed.,
-    1977, chapter 6); with equal weights it is s/√n. Student's t interval with n - 1 degrees of freedom."""
-    n = len(numbers)
-    total = math.fsum(number.weight for number in numbers)
-    if not total > 0:
-        return {"weighted_average": None, "stderr": None, "ci95": None}
-    mean = math.fsum(number.weight * number.value for number in numbers) / total
-    if n == 1:
-        return {"weighted_average": mean, "stderr": None, "ci95": None}
-    squares = math.fsum((number.weight * (number.value - mean)) ** 2 for number in numbers)
-    stderr = math.sqrt(n / (n - 1) * squares) / total
-    return {"weighted_average": mean, "stderr": stderr, "ci95": _pair(intervals.student_t(mean, stderr, n - 1))}
+def weighted_average(numbers: Sequence[Number]) -> Result:
+    """Σwx / Σw over `weight` of the score rows, 1 where a row has none. Student's t interval."""
+    weights = [number.weight for number in numbers]
+    estimate = None
+    if math.fsum(weights) > 0:
+        estimate = means.mean([number.value for number in numbers], _clusters(numbers), weights)
+    return {"weighted_average": estimate and estimate.value} | _how_sure(estimate)
 
 
-def median(numbers: Sequence[Weighted]) -> Result:
-    """The median, and the interval between two order statistics that holds it, null below n = 6. It has no standard
-    error that holds for every distribution: null."""
+def median(numbers: Sequence[Number]) -> Result:
+    """The median, and the interval between two order statistics that holds it: null below n = 6, and where rows come in
+    clusters, for it is one of independent rows. It has no standard error that holds for every distribution: null."""
     ordered = sorted(number.value for number in numbers)
     value = statistics.median(ordered) if ordered else None
-    return {"median": value, "stderr": None, "ci95": _pair(intervals.median(ordered))}
+    interval = intervals.median(ordered) if _clusters(numbers) is None else None
+    return {"median": value, "stderr": None, "ci95": _pair(interval)}
 
 
-_NUMERIC: dict[AggregationFunctionType, Callable[[Sequence[Weighted]], Result]] = {
+_NUMERIC: dict[AggregationFunctionType, Callable[[Sequence[Number]], Result]] = {
     AggregationFunctionType.ACCURACY: accuracy,
     AggregationFunctionType.AVERAGE: average,
     AggregationFunctionType.WEIGHTED_AVERAGE: weighted_average,
@@ -124,5 +119,17 @@ def _categorical_count(categories: Counter[str]) -> Result:
     return {"categorical_count": dict(sorted(categories.items())), "stderr": None, "ci95": None}
 
 
-def _pair(interval: intervals.Interval | None) -> list[float] | None:
+def _clusters(numbers: Sequence[Number]) -> list[str | None] | None:
+    """The cluster of each number, or None where no row names one."""
+    clusters = [number.cluster for number in numbers]
+    return clusters if any(cluster is not None for cluster in clusters) else None
+
+
+def _how_sure(estimate: Estimate | None) -> Result:
+    if estimate is None:
+        return {"stderr": None, "ci95": None}
+    return {"stderr": estimate.stderr, "ci95": _pair(estimate.interval)}
+
+
+def _pair(interval: Interval | None) -> list[float] | None:
     return None if interval is None else list(interval)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
 
 from paddock.errors import InvalidRequestError
 from paddock.evaluation.schemas import AggregationFunctionType, LLMAsJudgeScoringFnParams
@@ -61,7 +62,8 @@ def verdict(captured: str) -> float | int | str:
     return float(text) if "." in text else int(text)
 
 
-def _prepare(params: LLMAsJudgeScoringFnParams, pointer: str) -> Scorer:
+def prepare(params: LLMAsJudgeScoringFnParams, pointer: str, grades: Mapping[str, str] | None = None) -> Scorer:
+    """A judge with these parameters; `grades` turns captured words into what they stand for."""
     template = params.prompt_template
     assert template is not None
     placeholders = set(_PLACEHOLDER.findall(template))
@@ -82,6 +84,7 @@ def _prepare(params: LLMAsJudgeScoringFnParams, pointer: str) -> Scorer:
             raise CannotScoreError(error.reason, judge_feedback=feedback) from None
         if found is None:
             raise CannotScoreError("No regex finds a verdict in the judge's reply.", judge_feedback=feedback)
+        found = found if grades is None else grades.get(found.strip(), found)
         return {"score": verdict(found), "judge_feedback": feedback}
 
     return Scorer(score, needs_expected_answer="expected_answer" in placeholders)
@@ -97,5 +100,5 @@ JUDGE = ScoringFunction(
         judge_score_regexes=list(DEFAULT_REGEXES),
         aggregation_functions=[AggregationFunctionType.AVERAGE, AggregationFunctionType.CATEGORICAL_COUNT],
     ),
-    prepare=_prepare,
+    prepare=prepare,
 )
