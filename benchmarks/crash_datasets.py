@@ -27,6 +27,7 @@ from typing import Any
 import httpx
 import msgspec
 import psutil
+
 from live_server import LiveServer
 
 LEDGER = Path(__file__).with_name("ledger.jsonl")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -150,6 +152,30 @@ def test_a_kill_in_the_middle_of_an_ingest_costs_nothing_and_a_job_on_it_waits(
         assert server.wait_for_job(eval_id)["status"] == "completed"
         result = server.call("GET", f"/v1alpha/eval/benchmarks/sums-eq/jobs/{eval_id}/result")
         assert [row["generated_answer"] for row in result["generations"]] == ["1", "2", "3", "4", "5"]
+
+
+def test_the_command_line_waits_for_a_long_source(tmp_path: Path) -> None:
+    path = tmp_path / "long.jsonl"
+    _write(path, 200_000)
+    with LiveServer(tmp_path, dataset_roots=[str(tmp_path)]) as server:
+
+        def register(*more: str) -> subprocess.CompletedProcess[str]:
+            words = ["datasets", "register", *more, "--purpose", "eval/question-answer", "--uri", path.as_uri()]
+            return subprocess.run(
+                [sys.executable, "-m", "paddock", *words, "--url", server.url],
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+
+        done = register("long")
+        assert (done.returncode, done.stdout) == (0, "long holds 200,000 rows.\n"), done.stderr
+        assert "More are being read." in register("other", "--no-follow").stdout
+        path.write_text("[]\n" + path.read_text())
+        failed = register("broken")
+        assert failed.returncode == 1
+        assert "Line 1 of the source is not an object" in failed.stderr
 
 
 def test_an_ingest_that_meets_a_wrong_line_says_which(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import click
 
 from paddock import terminal
 from paddock.cli import jsonl
-from paddock.cli.options import json_option, speaks_to_server
+from paddock.cli.options import follow_job, follow_option, json_option, speaks_to_server
 from paddock.client import Client, ClientError, chunks, json_array, quoted
 
 PURPOSES = ("post-training/messages", "eval/question-answer", "eval/messages-answer")
@@ -78,9 +78,12 @@ def show(client: Client, dataset_id: str, as_json: bool) -> None:
 @click.option("--file", "file", type=_ROW_FILE, help="A file of JSON Lines on this machine; its rows are sent.")
 @click.option("--uri", help="Where the server reads the rows: file:, data:, https:, as its settings allow.")
 @speaks_to_server
+@follow_option
 @json_option
-def register(client: Client, dataset_id: str, purpose: str, file: Path | None, uri: str | None, as_json: bool) -> None:
-    """Make a dataset from a file here, or from where the server can read it.
+def register(
+    client: Client, dataset_id: str, purpose: str, file: Path | None, uri: str | None, follows: bool, as_json: bool
+) -> None:
+    """Make a dataset from a file here, or from where the server can read it: a long source is read by a job.
 
     Done twice with the same file it changes nothing; broken off, it goes on where it was.
 
@@ -93,13 +96,17 @@ def register(client: Client, dataset_id: str, purpose: str, file: Path | None, u
     if uri is not None:
         body = {"dataset_id": dataset_id, "purpose": purpose, "source": {"type": "uri", "uri": uri}, "metadata": {}}
         dataset = client.post("/v1beta/datasets", body)
+        if follows and dataset["metadata"]["state"] == "reading":
+            follow_job(client, dataset["metadata"]["ingest_job_id"], f"reading {dataset_id}")
+            dataset = client.get(f"/v1beta/datasets/{quoted(dataset_id)}")
     else:
         assert file is not None
         dataset = _register_file(client, dataset_id, purpose, file)
     if as_json:
         terminal.print_json(dataset)
         return
-    click.echo(f"{dataset_id} holds {_num_rows(dataset):,} rows.{_lacking(dataset)}")
+    goes_on = " More are being read." if dataset["metadata"]["state"] == "reading" else ""
+    click.echo(f"{dataset_id} holds {_num_rows(dataset):,} rows.{goes_on}{_lacking(dataset)}")
 
 
 def _lacking(dataset: dict[str, Any]) -> str:
