@@ -50,12 +50,16 @@ def list_(client: Client, as_json: bool) -> None:
 
 @datasets.command()
 @click.argument("dataset_id")
+@click.option("--overlap-with", help="Another dataset: which rows here ask what a row there asks?")
 @speaks_to_server
 @json_option
-def show(client: Client, dataset_id: str, as_json: bool) -> None:
-    """Show one dataset: its purpose, its metadata, its first rows.
+def show(client: Client, dataset_id: str, overlap_with: str | None, as_json: bool) -> None:
+    """Show one dataset: its purpose, its metadata, its fields, what is odd about its rows, and the first of them.
 
-    Example: paddock datasets show my/train"""
+    \b
+    Examples:
+      paddock datasets show my/train
+      paddock datasets show my/train --overlap-with my/exam"""
     path = f"/v1beta/datasets/{quoted(dataset_id)}"
     if as_json:
         click.echo(client.get_bytes(path))  # as it came: the digits of its rows, too
@@ -68,8 +72,47 @@ def show(client: Client, dataset_id: str, as_json: bool) -> None:
     for name, value in dataset["metadata"].items():
         table.add_row(terminal.cell(name), terminal.cell(value if isinstance(value, str) else json.dumps(value)))
     console.print(table)
+    _show_profile(_profile(client, dataset_id, overlap_with))
     for row in client.rows(dataset_id, limit=_SHOWN_ROWS):
         click.echo(row)
+
+
+def _profile(client: Client, dataset_id: str, overlap_with: str | None) -> Any:
+    """What is known of all rows; the server looks at some more each time it is asked."""
+    console = terminal.err()
+    while True:
+        profile = client.get(f"/v1beta/dataset-profiles/{quoted(dataset_id)}", overlap_with=overlap_with)
+        is_whole = profile["duplicates"] is not None and (overlap_with is None or profile["overlap"] is not None)
+        if is_whole:
+            return profile
+        if console.is_terminal:
+            console.print(f"{profile['as_of_row']:,}/{profile['num_rows']:,} rows looked at", end="\r")
+
+
+def _show_profile(profile: dict[str, Any]) -> None:
+    table = terminal.table("Field", "Types", "Null", "Absent", "Distinct", "Characters", numbers=("Null", "Absent"))
+    for name, field in profile["fields"].items():
+        lengths = field["characters"]
+        table.add_row(
+            terminal.cell(name),
+            ", ".join(f"{kind} {count:,}" for kind, count in field["types"].items()),
+            f"{field['num_null']:,}",
+            f"{field['num_absent']:,}",
+            f"{'' if field['num_distinct_is_exact'] else 'about '}{field['num_distinct']:,}",
+            "" if lengths["mean"] is None else f"{lengths['min']:,} to {lengths['max']:,}, mean {lengths['mean']:,.0f}",
+        )
+    terminal.out().print(table)
+    for row in profile["incomplete_rows"][:_SHOWN_ROWS]:
+        click.echo(f"Row {row['row']} lacks `{row['lacks']}`.")
+    _show_pairs(profile["duplicates"], "equal to an earlier one", "equals")
+    if profile["overlap"] is not None:
+        _show_pairs(profile["overlap"], f"asked in {profile['overlap']['dataset_id']} too", "other_row")
+
+
+def _show_pairs(found: dict[str, Any], what: str, other: str) -> None:
+    if found["num_rows"]:
+        first = ", ".join(f"{pair['row']} as {pair[other]}" for pair in found["rows"][:_SHOWN_ROWS])
+        click.echo(f"{found['num_rows']:,} rows are {what}: {first}{', …' if found['num_rows'] > _SHOWN_ROWS else ''}")
 
 
 @datasets.command()

@@ -28,6 +28,8 @@ router = routing.router()
 PROVIDER_ID = "paddock"
 _ITERROWS = "/v1beta/datasetio/iterrows"
 
+_PROFILE_SECONDS = 1.5
+
 _SMALL_BYTES = 32 * 1024
 """A body up to here is parsed in less time than it takes to hand it to a thread."""
 
@@ -162,6 +164,33 @@ async def register_dataset(request: Request, datasets: Datasets, access: SourceA
         return _dataset_answer(datasets, dataset)
 
     return await run_in_threadpool(register)
+
+
+@router.get(
+    "/v1beta/dataset-profiles/{dataset_id:path}",
+    tags=["Datasets"],
+    response_model=schemas.DatasetProfile,
+    openapi_extra=routing.EXTENSION,
+)
+def profile_dataset(datasets: Datasets, dataset_id: PathId, overlap_with: str | None = None) -> Response:
+    """What is known of a dataset's rows: fields, types, lengths, rows that lack something, equal rows; and, where another
+    dataset is named, which rows ask the same as one of its.
+
+    Rows that came since the last time are looked at now, as many as a second or two allow: ask again until `as_of_row` is
+    `num_rows`. Equal rows and overlaps are null until then."""
+    dataset = datasets.get(dataset_id)
+    profile = datasets.profiles.follow(datasets.version(dataset), dataset.purpose, seconds=_PROFILE_SECONDS)
+    shown = {"dataset_id": dataset_id, "num_rows": dataset.num_rows, "num_bytes": dataset.num_bytes} | profile.shown()
+    is_whole = profile.as_of_row == dataset.num_rows
+    shown["duplicates"] = datasets.profiles.duplicates(dataset.generation) if is_whole else None
+    shown["overlap"] = None
+    if overlap_with is not None and is_whole:
+        other = datasets.get_for(overlap_with, "overlap_with")
+        theirs = datasets.profiles.follow(datasets.version(other), other.purpose, seconds=_PROFILE_SECONDS)
+        if theirs.as_of_row == other.num_rows:
+            overlap = datasets.profiles.overlap(dataset.generation, other.generation)
+            shown["overlap"] = {"dataset_id": overlap_with, **overlap}
+    return _json(msgspec.json.encode(shown))
 
 
 @router.delete(

@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from paddock.datasets import ingest_store, row_store, rows
 from paddock.datasets.append_store import Append, Appends
 from paddock.datasets.ingest_store import IngestStore
+from paddock.datasets.profile_store import ProfileStore
 from paddock.datasets.row_store import RowStore
 from paddock.datasets.rows import SourceRows
 from paddock.datasets.tally import Tally
@@ -110,6 +111,7 @@ class DatasetStore:
         self.rows = RowStore(database)
         self.appends = Appends(database)
         self.ingests = IngestStore(database)
+        self.profiles = ProfileStore(database, self.rows)
         self._jobs = jobs
 
     def find(self, dataset_id: str, connection: sa.Connection | None = None) -> StoredDataset | None:
@@ -178,10 +180,10 @@ class DatasetStore:
             except IntegrityError:  # PostgreSQL: this id was published in between; now it can be seen
                 dataset, unowned = self._publish(new, generation, tally, source_rows.num_nan_values, replace)
         except Exception:
-            self.rows.sweep(generation)
+            self._sweep(generation)
             raise
         if unowned is not None:
-            self.rows.sweep(unowned)
+            self._sweep(unowned)
         return dataset
 
     def _same(self, connection: sa.Connection, new: NewDataset, replace: bool) -> StoredDataset | None:
@@ -204,7 +206,7 @@ class DatasetStore:
         except IntegrityError:  # PostgreSQL: this id was published in between; now it can be seen
             dataset, unowned = self._begin(new, request, replace)
         if unowned is not None:
-            self.rows.sweep(unowned)
+            self._sweep(unowned)
         return dataset
 
     def _begin(self, new: NewDataset, request: dict[str, Any], replace: bool) -> tuple[StoredDataset, int | None]:
@@ -289,7 +291,7 @@ class DatasetStore:
                 raise ConflictError(
                     f"The benchmark {benchmark_id!r} names the dataset {dataset_id!r}: remove the benchmark first."
                 )
-        self.rows.sweep(generation)
+        self._sweep(generation)
 
     def _retire(self, connection: sa.Connection, dataset_id: str) -> int | None:
         """Take a dataset's id away, unless a job needs it. Returns the generation that is nobody's then, if any."""
@@ -309,6 +311,10 @@ class DatasetStore:
             )
         return generation
 
+    def _sweep(self, generation: int) -> None:
+        self.profiles.sweep(generation)
+        self.rows.sweep(generation)
+
     def sweep_abandoned(self) -> None:
         """Delete the rows of registrations and removals that a crash cut short. For a server's start."""
         # A SQLite file has one server: at its start none of them can still be under way.
@@ -317,7 +323,7 @@ class DatasetStore:
         with self.database.read() as connection:
             generations = connection.execute(query).scalars().all()
         for generation in generations:
-            self.rows.sweep(generation)
+            self._sweep(generation)
 
 
 def _values(new: NewDataset) -> dict[str, Any]:

@@ -69,6 +69,27 @@ ingests = sa.Table(
     sa.Column("finished", sa.Boolean, nullable=False),
 )
 
+dataset_profiles = sa.Table(
+    "dataset_profiles",
+    metadata,
+    # What is known of the first `as_of_row` rows.
+    sa.Column("generation", sa.Integer, sa.ForeignKey("datasets.generation", ondelete="CASCADE"), primary_key=True),
+    sa.Column("as_of_row", sa.BigInteger, nullable=False),
+    sa.Column("profile_json", sa.Text, nullable=False),
+)
+
+row_digests = sa.Table(
+    "row_digests",
+    metadata,
+    # By these equal rows are found, and rows of two datasets that ask the same: as far as the profile has come.
+    sa.Column("generation", sa.Integer, sa.ForeignKey("datasets.generation", ondelete="CASCADE"), primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("digest", sa.BigInteger, primary_key=True),
+    sa.Column("row_index", sa.BigInteger, primary_key=True),
+    sa.CheckConstraint("kind IN ('row', 'prompt')", name="kind"),
+    sqlite_with_rowid=False,
+)
+
 # ---------------------------------------------------------------------------------------------------- inference
 
 models = sa.Table(
