@@ -30,8 +30,10 @@ class RemoteConfig(_Section):
     """Up to and including `/v1`, as OpenAI clients take it."""
     api_key: str = "none"
     max_concurrency: int = Field(default=64, ge=1)
-    """Requests in flight to this provider, per process."""
+    """The most requests in flight to this provider, per process; fewer where it does not answer faster for more."""
     timeout_seconds: float = Field(default=60.0, gt=0)
+    max_busy_seconds: float = Field(default=120.0, ge=0)
+    """How long a request may be refused as one too many (429, or 503 with `Retry-After`) before it has failed."""
 
 
 class Provider(_Section):

@@ -5,6 +5,7 @@ Text only: content parts of text are joined here, images are refused here, befor
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,7 +55,7 @@ class LocalEngine:
             timeout = aiohttp.ClientTimeout(total=deadline_seconds)
             return aiohttp.ClientSession(connector=connector, timeout=timeout)
 
-        self._session = BoundedSession(make_session, max_concurrency=_MAX_CONNECTIONS)
+        self._session = BoundedSession(make_session, lambda: asyncio.Semaphore(_MAX_CONNECTIONS))
 
     async def chat(self, model: Model, messages: Sequence[Message], sampling: Sampling) -> Generation:
         """See `Engine`."""
@@ -98,11 +99,9 @@ class LocalEngine:
         import aiohttp
 
         body = msgspec.json.encode(request)
+        opened = self._session.open()
         try:
-            async with (
-                self._session.turn() as session,
-                session.post(f"http://engine/{path}", data=body) as response,
-            ):
+            async with opened.limit, opened.session.post(f"http://engine/{path}", data=body) as response:
                 content = await response.read()
         except TimeoutError:
             raise BackendTimeoutError("The engine for local models did not answer in time.") from None

@@ -1,7 +1,8 @@
 """Models behind somebody's HTTP server: OpenAI's `/chat/completions` and `/completions`, and `/rerank` as Cohere and
 Jina shape it. vLLM, Ollama, llama.cpp and their like speak these.
 
-A request that met a busy or broken server is sent again, a few times; what the server answers is checked before
+A request that met a busy server waits until it is not (`adaptive_limit`), one that met a broken server is sent again a few
+times; what the server answers is checked before
 anyone computes with it. The key stands in the Authorization header and nowhere else.
 """
 
@@ -19,8 +20,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
+from paddock.inference.adaptive_limit import AdaptiveLimit
 from paddock.inference.engine import Generation, Message, Model, Sampling
-from paddock.inference.http_session import BoundedSession
+from paddock.inference.http_session import BoundedSession, OpenSession
 from paddock.settings import Provider
 
 if TYPE_CHECKING:  # a fifth of a second that a server without model calls need not spend
@@ -30,8 +32,6 @@ log = logging.getLogger("paddock.inference")
 
 _MAX_ATTEMPTS = 4
 _FIRST_PAUSE_SECONDS = 0.5
-_MAX_PAUSE_SECONDS = 60.0
-"""A server that asks for a longer pause (Retry-After) is given up instead."""
 
 _SHOWN_CHARACTERS = 500
 
@@ -80,13 +80,21 @@ Answer = TypeVar("Answer", _ChatAnswer, _TextAnswer, _RerankAnswer)
 Choice = TypeVar("Choice", _ChatChoice, _TextChoice)
 
 
-class _TryAgainError(Exception):
-    """The server may answer the same request later; `reason` is what to say if it does not."""
+class _BusyError(Exception):
+    """The server takes no more at present; `reason` is what to say if it stays so."""
 
-    def __init__(self, reason: str, retry_after_seconds: float | None = None) -> None:
+    def __init__(self, reason: str, retry_after_seconds: float | None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after_seconds = retry_after_seconds
+
+
+class _BrokenError(Exception):
+    """The server may answer the same request later; `reason` is what to say if it does not."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class RemoteEngine:
@@ -104,7 +112,8 @@ class RemoteEngine:
             timeout = aiohttp.ClientTimeout(total=provider.config.timeout_seconds)
             return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers, timeout=timeout)
 
-        self._session = BoundedSession(make_session, max_concurrency=self.max_concurrency)
+        self._max_busy_seconds = provider.config.max_busy_seconds
+        self._session = BoundedSession(make_session, lambda: AdaptiveLimit(self.max_concurrency))
 
     async def chat(self, model: Model, messages: Sequence[Message], sampling: Sampling) -> Generation:
         """See `Engine`."""
@@ -142,25 +151,43 @@ class RemoteEngine:
         return choices[0]
 
     async def _ask(self, path: str, body: dict[str, Any], answer_type: type[Answer]) -> tuple[Answer, float]:
-        """The answer, and the seconds it took. A turn is held through the pauses: a server that is busy gets no more."""
+        """The answer, and the seconds it took. A place is held through the pauses: a server that is busy gets no more."""
         content = msgspec.json.encode(body)
-        async with self._session.turn() as session:
+        opened = self._session.open()
+        async with opened.limit:
             started_at = time.perf_counter()
-            for attempt in range(1, _MAX_ATTEMPTS + 1):
-                try:
-                    raw = await self._post(session, path, content)
-                    break
-                except _TryAgainError as failure:
-                    pause = _pause_seconds(attempt, failure.retry_after_seconds)
-                    if attempt == _MAX_ATTEMPTS or pause > _MAX_PAUSE_SECONDS:
-                        raise BackendError(failure.reason) from None
-                    log.info("%s Trying again in %.1f s.", failure.reason, pause)
-                    await asyncio.sleep(pause)
+            raw = await self._insist(opened, path, content)
             seconds = time.perf_counter() - started_at
         try:
             return msgspec.json.decode(raw, type=answer_type), seconds
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BackendError(f"{self._name} gave an answer that cannot be read: {error}.") from None
+
+    async def _insist(self, opened: OpenSession[AdaptiveLimit], path: str, content: bytes) -> bytes:
+        """The server's answer, asked for again where it is busy (as long as it may be) or broken (a few times)."""
+        limit, num_failures, num_refusals = opened.limit, 0, 0
+        give_up_at = time.monotonic() + self._max_busy_seconds
+        while True:
+            await limit.until_open()
+            sent_at = time.monotonic()
+            try:
+                raw = await self._post(opened.session, path, content)
+            except _BusyError as refusal:
+                num_refusals += 1
+                if time.monotonic() + (refusal.retry_after_seconds or 0.0) > give_up_at:
+                    raise BackendError(f"{refusal.reason} It stayed so for {self._max_busy_seconds:g} s.") from None
+                limit.refused(refusal.retry_after_seconds)
+                await limit.pause(num_refusals)
+            except _BrokenError as failure:
+                num_failures += 1
+                if num_failures == _MAX_ATTEMPTS:
+                    raise BackendError(failure.reason) from None
+                pause = _FIRST_PAUSE_SECONDS * 2.0 ** (num_failures - 1) * random.uniform(0.5, 1.0)  # noqa: S311
+                log.info("%s Trying again in %.1f s.", failure.reason, pause)
+                await asyncio.sleep(pause)
+            else:
+                limit.answered(time.monotonic() - sent_at)
+                return raw
 
     async def _post(self, session: aiohttp.ClientSession, path: str, content: bytes) -> bytes:
         import aiohttp
@@ -172,12 +199,14 @@ class RemoteEngine:
         except TimeoutError:
             raise BackendTimeoutError(f"{self._name} did not answer in time.") from None
         except aiohttp.ClientError as error:
-            raise _TryAgainError(f"{self._name} cannot be reached ({type(error).__name__}).") from None
+            raise _BrokenError(f"{self._name} cannot be reached ({type(error).__name__}).") from None
         status = response.status
         if status == 200:
             return raw
-        if status in (408, 429) or status >= 500:
-            raise _TryAgainError(f"{self._name} answered HTTP {status}.", _retry_after(response))
+        if status == 429 or (status == 503 and "Retry-After" in response.headers):
+            raise _BusyError(f"{self._name} is busy (HTTP {status}).", _retry_after(response))
+        if status == 408 or status >= 500:
+            raise _BrokenError(f"{self._name} answered HTTP {status}.")
         if 400 <= status < 500 and status not in (401, 403):
             raise InvalidRequestError(f"{self._name} refused the request (HTTP {status}): {_message(raw)}")
         raise BackendError(f"{self._name} answered HTTP {status}. Its `base_url` or `api_key` may be wrong.")
@@ -205,13 +234,6 @@ def _generation(text: str, finish_reason: str | None, usage: _Usage | None, seco
 
 def _plain(item: Any) -> Any:
     return item["text"] if isinstance(item, dict) and item.get("type") == "text" else item
-
-
-def _pause_seconds(attempt: int, retry_after_seconds: float | None) -> float:
-    if retry_after_seconds is not None:
-        return retry_after_seconds
-    # Spread out, so that requests that failed together do not come back together.
-    return _FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
