@@ -16,6 +16,8 @@ import os
 import platform
 import re
 import selectors
+import shutil
+import signal
 import socket
 import sqlite3
 import statistics
@@ -229,6 +231,26 @@ def measure_appends(server: Server, folder: Path, seconds: float) -> None:
             )
 
 
+def measure_syncs(server: Server, folder: Path) -> None:
+    """How often the kernel is told to bring the database to the disk, for each append that is answered."""
+    if shutil.which("strace") is None:
+        print("\nsyncs are not counted: there is no strace here")
+        return
+    print()
+    server.register("synced", {"type": "rows", "rows": []})
+    request = post("/v1beta/datasetio/append-rows/synced", ('{"rows":[' + ROW + "]}").encode())
+    for num_clients in (1, 16):
+        trace = folder / "syncs"
+        strace = ["strace", "-f", "-qq", "-e", "trace=fsync,fdatasync", "-o", str(trace), "-p", str(server.process.pid)]
+        with subprocess.Popen(strace, stderr=subprocess.DEVNULL) as tracer:
+            time.sleep(1)
+            load = ask(server.port, lambda _: request, num_clients, count=300)  # noqa: B023
+            tracer.send_signal(signal.SIGINT)
+        num_syncs = len(re.findall(r"f(?:data)?sync\(", trace.read_text()))
+        print(f"{num_syncs:,} syncs for {load.num_answers:,} single appends of {num_clients} clients")
+        assert num_clients > 1 or num_syncs >= load.num_answers, "an append was answered before it was on the disk"
+
+
 def floor_page(file: Path, start: int) -> float:
     connection = bare(file)
     query = "SELECT row_json FROM rows WHERE generation = 1 AND row_index >= ? AND row_index < ? ORDER BY row_index"
@@ -361,6 +383,7 @@ def main() -> None:
         try:
             if "append" in parts:
                 measure_appends(server, folder, arguments.seconds)
+                measure_syncs(server, folder)
             if set(parts) & {"ingest", "page", "stream"}:
                 measure_ingests(server, folder, sizes)
             if "page" in parts:
