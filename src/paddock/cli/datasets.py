@@ -54,7 +54,7 @@ def list_(client: Client, as_json: bool) -> None:
 @speaks_to_server
 @json_option
 def show(client: Client, dataset_id: str, overlap_with: str | None, as_json: bool) -> None:
-    """Show one dataset: its purpose, its metadata, its fields, what is odd about its rows, and the first of them.
+    """Show one dataset: its purpose, its metadata, its first rows, its fields, and what is odd about its rows.
 
     \b
     Examples:
@@ -72,9 +72,9 @@ def show(client: Client, dataset_id: str, overlap_with: str | None, as_json: boo
     for name, value in dataset["metadata"].items():
         table.add_row(terminal.cell(name), terminal.cell(value if isinstance(value, str) else json.dumps(value)))
     console.print(table)
-    _show_profile(_profile(client, dataset_id, overlap_with))
     for row in client.rows(dataset_id, limit=_SHOWN_ROWS):
         click.echo(row)
+    _show_profile(_profile(client, dataset_id, overlap_with))
 
 
 def _profile(client: Client, dataset_id: str, overlap_with: str | None) -> Any:

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from paddock.datasets import columnar
 from paddock.datasets.rows import SourceError, SourceRows
 from paddock.egress import Egress, EgressError, LimitError, Limits
-from paddock.errors import NoSpaceError, PaddockError
+from paddock.errors import NoSpaceError
 
 HUB_HOST = "huggingface.co"
 HUB_SCHEMES = ("hf", "huggingface")
@@ -28,8 +28,8 @@ STORES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "a
 _HUB_PARAMETERS = ("split", "name", "revision", "data_dir", "data_files")
 
 
-class LongSourceError(PaddockError):
-    """A source that is too long to be read while a request waits."""
+class LongSourceError(SourceError):
+    """A source that is too long: to be read while a request waits, or at all."""
 
 
 class Remote(NamedTuple):
@@ -93,8 +93,8 @@ def stored(uri: str) -> Iterator[Remote]:
 
 def bucket(uri: str) -> str:
     """The entry of `dataset_hosts` that allows an object's URI: its scheme and its bucket."""
-    parts = urlsplit(uri)
-    return f"{parts.scheme.lower()}://{parts.netloc}"
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme.lower()}://{rest.partition('/')[0]}"
 
 
 class HubDataset(NamedTuple):

@@ -67,7 +67,7 @@ def check(uri: str, access: Access) -> str:
     known = ("data", "file", "http", "https", *remote.HUB_SCHEMES, *remote.STORES)
     if scheme not in known:
         names = ", ".join(f"{name}:" for name in known)
-        raise SourceError(f"Sources are read from the URIs {names} not from {uri[:_SHOWN_CHARACTERS]!r}.")
+        raise SourceError(f"Sources are read from the URIs {names}, not from {uri[:_SHOWN_CHARACTERS]!r}.")
     return scheme
 
 

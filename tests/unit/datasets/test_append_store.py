@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 import sqlalchemy as sa
+from fastapi.testclient import TestClient
 
 from paddock.datasets import bodies, registration
 from paddock.datasets.append_store import Append
@@ -181,3 +182,20 @@ def test_a_full_disk_stores_nothing_of_a_call_and_all_of_those_that_fit(
     assert _rows(datasets) == [ROW, "{}", *large.texts]
     dataset = datasets.get("a")
     assert (dataset.num_rows, dataset.num_incomplete_rows, dataset.first_incomplete_row) == (1002, 1, 1)
+
+
+def test_a_full_disk_is_507_and_leaves_nothing(datasets: DatasetStore, database: Database, client: TestClient) -> None:
+    if not database.is_sqlite:
+        return  # its disk is the server's
+    rows = [{"question": "x" * 1000, "answer": n} for n in range(2000)]
+    body = {"dataset_id": "c", "purpose": "eval/question-answer", "source": {"type": "rows", "rows": rows}}
+    with _room_for(50, database):
+        for path, sent in (("/v1beta/datasetio/append-rows/a", {"rows": rows}), ("/v1beta/datasets", body)):
+            answer = client.post(path, json=sent)
+            assert (answer.status_code, answer.json()["title"]) == (507, "Insufficient Storage")
+            assert client.get("/v1beta/datasetio/iterrows/a").json()["data"] == []
+            assert client.get("/v1beta/datasets/c").status_code == 404
+        assert client.post("/v1beta/datasetio/append-rows/a", json={"rows": rows[:1]}).status_code == 200
+    assert client.post("/v1beta/datasets", json=body).status_code == 200
+    assert datasets.get("c").num_rows == 2000
+    assert datasets.get("a").num_rows == 1

@@ -85,7 +85,7 @@ def test_objects_of_allowed_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _read("S3://bucket/folder/a.jsonl", access) == TEXTS
     with pytest.raises(SourceError, match="no such object"):
         _read("s3://bucket/folder/b.jsonl", access)
-    for uri in ("s3://other/folder/a.jsonl", "s3://bucket2/a.jsonl", "s3://bucket@x/a.jsonl", "gs://bucket/a.jsonl"):
+    for uri in ("s3://other/folder/a.jsonl", "s3://bucket2/a.jsonl", "s3://bucket@x/a.jsonl", "s3://[x/a", "gs:bucket"):
         with pytest.raises(SourceError, match="none of the buckets"):
             _read(uri, access)
     for uri in ("s3://bucket/a::file:///etc/passwd", "s3://bucket/*.jsonl"):

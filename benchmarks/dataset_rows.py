@@ -3,8 +3,9 @@
 The floor is Python's `sqlite3` on a table of the same shape with the same durability settings, without HTTP, JSON or
 indices of its own; `ratio` is ours over the floor's. One process asks, the server answers from another.
 
-    python benchmarks/datasets.py [--sizes 10000,1000000] [--seconds 3] [--parts append,page,stream,ingest]
+    python benchmarks/dataset_rows.py [--sizes 10000,1000000] [--seconds 3] [--parts append,page,stream,ingest]
 
+(Not `datasets.py`: tests have this folder on their path, and would find it in place of Hugging Face's library.)
 10 M rows: `--sizes 10000,1000000,10000000` (some 2 GB of disk, some minutes).
 """
 
@@ -244,7 +245,7 @@ def measure_syncs(server: Server, folder: Path) -> None:
         strace = ["strace", "-f", "-qq", "-e", "trace=fsync,fdatasync", "-o", str(trace), "-p", str(server.process.pid)]
         with subprocess.Popen(strace, stderr=subprocess.DEVNULL) as tracer:
             time.sleep(1)
-            load = ask(server.port, lambda _: request, num_clients, count=300)  # noqa: B023
+            load = ask(server.port, lambda _: request, num_clients, count=300)
             tracer.send_signal(signal.SIGINT)
         num_syncs = len(re.findall(r"f(?:data)?sync\(", trace.read_text()))
         print(f"{num_syncs:,} syncs for {load.num_answers:,} single appends of {num_clients} clients")
