@@ -291,9 +291,14 @@ def measure_pages(server: Server, folder: Path, sizes: list[int]) -> None:
         connection.executemany("INSERT INTO rows VALUES (1, ?, ?)", ((index, ROW) for index in range(size)))
         connection.execute("COMMIT")
         connection.close()
-        for name, start in (("start", 0), ("middle", size // 2), ("end", size - PAGE_ROWS)):
-            request = get(f"/v1beta/datasetio/iterrows/rows-{size}?start_index={start}&limit={PAGE_ROWS}")
-            one = ask(server.port, lambda _: request, 1, count=500)  # noqa: B023
+        places = {"start": 0, "middle": size // 2, "end": size - PAGE_ROWS}
+        path = f"/v1beta/datasetio/iterrows/rows-{size}?limit={PAGE_ROWS}&start_index="
+        requests = [get(f"{path}{start}") for start in places.values()]
+        # In turn, so that what else the machine does is spread over all three.
+        in_turn = ask(server.port, lambda number: requests[number % 3], 1, count=1500)  # noqa: B023
+        for number, (name, start) in enumerate(places.items()):
+            request = requests[number]
+            one = Load(500, 1, in_turn.latencies[number::3])
             gently = ask(server.port, lambda _: request, 16, seconds=3, every=0.1)  # noqa: B023
             flat_out = ask(server.port, lambda _: request, 16, seconds=2)  # noqa: B023
             print(
