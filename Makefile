@@ -9,9 +9,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 STAMP := $(VENV)/.paddock-ready
 
-.PHONY: setup quickstart serve test check bench coverage-sim clean
+.PHONY: setup clients quickstart serve test check bench coverage-sim clean
 
-setup: $(STAMP)
+setup: clients
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Paddock needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
@@ -28,7 +28,11 @@ quickstart: $(STAMP)
 serve: $(STAMP)
 	$(BIN)/paddock serve
 
-test: $(STAMP)
+# The official clients that tests drive; takes no time once they are there.
+clients: $(STAMP)
+	$(BIN)/python tests/install_clients.py
+
+test: clients
 	$(BIN)/python -m pytest
 
 check: $(STAMP)

@@ -1,8 +1,12 @@
-"""Real models of a few thousand weights, made here: a Llama with a byte-level tokenizer, and a cross-encoder."""
+"""Real models of a few thousand weights, made here: a Llama with a byte-level tokenizer, a LLaVA and an Idefics3 that
+see, and a cross-encoder."""
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
+from typing import Any
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -13,6 +17,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
 _SPECIAL = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+IMAGE_TOKEN = "<|image|>"
 
 
 def save_byte_tokenizer(folder: Path, chat_template: str | None = CHAT_TEMPLATE) -> None:
@@ -55,6 +60,121 @@ def make_llama(folder: Path, *, seed: int = 0, hidden_size: int = 32, layers: in
     LlamaForCausalLM(config).save_pretrained(folder)
     save_byte_tokenizer(folder)
     return folder
+
+
+_SEEING_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' }}"
+    "{% for part in message['content'] %}"
+    "{{ '<|image|>' if part['type'] == 'image' else part['text'] }}"
+    "{% endfor %}"
+    "{{ '<|end|>' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+def _save_seeing_tokenizer(folder: Path, *more: str) -> Any:
+    """The byte tokenizer with a token for images, and perhaps more."""
+    from transformers import AutoTokenizer
+
+    save_byte_tokenizer(folder, None)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([IMAGE_TOKEN, *more], special_tokens=True)
+    return tokenizer
+
+
+def _text_config(num_tokens: int) -> dict[str, Any]:
+    return {
+        "model_type": "llama",
+        "vocab_size": num_tokens,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "pad_token_id": 0,
+        "bos_token_id": None,
+        "eos_token_id": 1,
+        # Of the usual size, random weights would see little in an image, and say the same of all.
+        "initializer_range": 0.3,
+    }
+
+
+_VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 16,
+}
+
+
+def make_llava(folder: Path, *, seed: int = 0) -> Path:
+    """A random LLaVA of some ten thousand weights: images of 16 × 16 pixels, each of them four tokens."""
+    import torch
+    from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    torch.manual_seed(seed)
+    tokenizer = _save_seeing_tokenizer(folder)
+    config = LlavaConfig(
+        vision_config=_VISION | {"model_type": "clip_vision_model", "patch_size": 8, "initializer_factor": 20.0},
+        text_config=_text_config(len(tokenizer)),
+        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        vision_feature_layer=-1,
+    )
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    LlavaProcessor(
+        image_processor=CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}),
+        tokenizer=tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token=IMAGE_TOKEN,
+        chat_template=_SEEING_TEMPLATE,
+    ).save_pretrained(folder)
+    return folder
+
+
+def make_idefics3(folder: Path, *, seed: int = 0) -> Path:
+    """A random Idefics3 of some ten thousand weights: images in tiles of 16 × 16 pixels, each of them four tokens."""
+    import torch
+    from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+    torch.manual_seed(seed)
+    tokens = ("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
+    tokenizer = _save_seeing_tokenizer(folder, *tokens)
+    config = Idefics3Config(
+        vision_config=_VISION | {"patch_size": 4, "initializer_range": 1.0},
+        text_config=_text_config(len(tokenizer)),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+        pad_token_id=0,
+    )
+    Idefics3ForConditionalGeneration(config).save_pretrained(folder)
+    Idefics3Processor(
+        image_processor=Idefics3ImageProcessorPil(size={"longest_edge": 32}, max_image_size={"longest_edge": 16}),
+        tokenizer=tokenizer,
+        image_seq_len=4,
+        chat_template=_SEEING_TEMPLATE.replace(IMAGE_TOKEN, "<image>"),
+    ).save_pretrained(folder)
+    return folder
+
+
+def png_url(pattern: str, *, width: int = 16, height: int = 16) -> str:
+    """A `data:` URL of a picture: `pattern` names its colour, or `stripes`."""
+    from PIL import Image
+
+    image = Image.new("RGB", (width, height), "white" if pattern == "stripes" else pattern)
+    if pattern == "stripes":
+        for x in range(0, width, 4):
+            image.paste("black", (x, 0, min(x + 2, width), height))
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def make_adapter(base: Path, folder: Path, *, seed: int = 0) -> Path:

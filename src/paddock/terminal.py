@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,6 +25,8 @@ from paddock.client import ClientError, JobUpdate
 
 _FREE_WIDTH = 1000
 _PLAIN_EVERY_SECONDS = 10.0
+_MAX_BARS = 20
+_BAR_WIDTH = 24
 _SPARKS = "▁▂▃▄▅▆▇█"
 
 
@@ -37,9 +41,14 @@ def err() -> Console:
     return Console(stderr=True, highlight=False)
 
 
+def as_json(value: Any) -> str:
+    """An answer as JSON, for scripts and files."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
 def print_json(value: Any) -> None:
-    """Print an answer as JSON, for scripts."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Print an answer as JSON."""
+    sys.stdout.write(as_json(value))
 
 
 def table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:
@@ -90,6 +99,29 @@ def scores_table(scores: dict[str, Any]) -> Table:
                 cell(values.get("num_failed")),
             )
     return shown
+
+
+def score_counts(scores: dict[str, Any]) -> Table:
+    """How often each score came, as bars: for each scoring function its most frequent scores, and the failed rows."""
+    shown = table("Scoring", "Score", "Rows", "", numbers=("Score", "Rows"))
+    for function, result in scores.items():
+        counts = Counter("failed" if row["score"] is None else f"{row['score']}" for row in result["score_rows"])
+        most = max(counts.values(), default=0)
+        found = counts.most_common(_MAX_BARS)
+        for score, count in sorted(found, key=lambda pair: _numerically(pair[0])):
+            shown.add_row(cell(function), cell(score), f"{count:,}", "█" * max(1, round(_BAR_WIDTH * count / most)))
+        if len(counts) > len(found):
+            others = counts.total() - sum(count for _, count in found)
+            shown.add_row(cell(function), f"{len(counts) - len(found)} others", f"{others:,}", "")
+    return shown
+
+
+def _numerically(text: str) -> tuple[float, str]:
+    """The order of scores: numbers by value, then words."""
+    try:
+        return float(text), ""
+    except ValueError:
+        return math.inf, text
 
 
 def interval(ci95: list[float] | None, *, as_percent: bool) -> str:

@@ -8,21 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from model_server import ModelServer, last_user_text
-
-
-def _answer(body: dict[str, object]) -> str:
-    """A model that knows sums, and a judge that finds everything worth 4 of 5."""
-    text = last_user_text(body)
-    if body["model"] == "judge-1":
-        return "Total rating: 4"
-    left, _, right = text.partition("+")
-    return str(int(left) + int(right)) if left.strip().isdecimal() and right.strip().isdecimal() else "I don't know"
+from bodies import answer_sums
+from model_server import ModelServer
 
 
 @pytest.fixture
 def model_server() -> Iterator[ModelServer]:
-    with ModelServer(_answer, delay_seconds=0.02) as server:
+    with ModelServer(answer_sums, delay_seconds=0.02) as server:
         yield server
 
 

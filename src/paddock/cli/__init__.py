@@ -16,9 +16,13 @@ COMMANDS = {
     "models": "paddock.cli.models:models",
     "benchmarks": "paddock.cli.benchmarks:benchmarks",
     "eval": "paddock.cli.eval:eval_",
+    "scoring": "paddock.cli.scoring:scoring",
     "train": "paddock.cli.train:train",
+    "chat": "paddock.cli.chat:chat",
     "rerank": "paddock.cli.rerank:rerank",
     "jobs": "paddock.cli.jobs:jobs",
+    "providers": "paddock.cli.providers:providers",
+    "inspect": "paddock.cli.inspect:inspect",
     "run-job": "paddock.cli.processes:run_job",
     "run-engine": "paddock.cli.processes:run_engine",
 }

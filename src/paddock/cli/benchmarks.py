@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from paddock import terminal
+from paddock.cli.json_values import json_object
 from paddock.cli.options import json_option, speaks_to_server
 from paddock.client import Client, quoted
 
@@ -49,35 +52,31 @@ def show(client: Client, benchmark_id: str) -> None:
 @click.argument("benchmark_id")
 @click.option("--dataset", "dataset_id", required=True, help="The dataset with the questions and answers.")
 @click.option("--scoring", multiple=True, required=True, help="A scoring function; may be given several times.")
+@click.option("--metadata", type=json_object, help="Whatever you want to keep with it.")
 @speaks_to_server
 @json_option
-def register(client: Client, benchmark_id: str, dataset_id: str, scoring: tuple[str, ...], as_json: bool) -> None:
-    """Make a benchmark. `paddock benchmarks scoring` lists the functions there are.
+def register(
+    client: Client,
+    benchmark_id: str,
+    dataset_id: str,
+    scoring: tuple[str, ...],
+    metadata: dict[str, Any] | None,
+    as_json: bool,
+) -> None:
+    """Make a benchmark. `paddock scoring list` lists the functions there are.
 
     Example: paddock benchmarks register my-bench --dataset my/exam --scoring basic::equality"""
-    body = {"benchmark_id": benchmark_id, "dataset_id": dataset_id, "scoring_functions": list(scoring)}
+    body = {
+        "benchmark_id": benchmark_id,
+        "dataset_id": dataset_id,
+        "scoring_functions": list(scoring),
+        "metadata": metadata,
+    }
     answer = client.post("/v1alpha/eval/benchmarks", body)
     if as_json:
         terminal.print_json(answer)
         return
     click.echo(f"{benchmark_id} is registered.")
-
-
-@benchmarks.command()
-@speaks_to_server
-@json_option
-def scoring(client: Client, as_json: bool) -> None:
-    """List the scoring functions that a benchmark may name.
-
-    Example: paddock benchmarks scoring"""
-    answer = client.get("/v1/scoring-functions")
-    if as_json:
-        terminal.print_json(answer)
-        return
-    table = terminal.table("Scoring function", "What it does")
-    for function in answer["data"]:
-        table.add_row(terminal.cell(function["identifier"]), terminal.cell(function.get("description")))
-    terminal.out().print(table)
 
 
 @benchmarks.command()

@@ -10,13 +10,13 @@ from typing import Any
 import click
 
 from paddock import terminal
-from paddock.cli import jsonl
+from paddock.cli import row_files
+from paddock.cli.json_values import json_object
 from paddock.cli.options import follow_job, follow_option, json_option, speaks_to_server
 from paddock.client import Client, ClientError, chunks, json_array, quoted
 
 PURPOSES = ("post-training/messages", "eval/question-answer", "eval/messages-answer")
 
-_ROW_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _SHOWN_ROWS = 3
 
 
@@ -118,13 +118,23 @@ def _show_pairs(found: dict[str, Any], what: str, other: str) -> None:
 @datasets.command()
 @click.argument("dataset_id")
 @click.option("--purpose", type=click.Choice(PURPOSES), required=True, help="What the rows are for.")
-@click.option("--file", "file", type=_ROW_FILE, help="A file of JSON Lines on this machine; its rows are sent.")
+@click.option(
+    "--file", "file", type=row_files.ROW_FILE, help="A file here (.jsonl, .json, .csv, .parquet); its rows are sent."
+)
 @click.option("--uri", help="Where the server reads the rows: file:, data:, https:, as its settings allow.")
+@click.option("--metadata", type=json_object, help="Whatever you want to keep with it.")
 @speaks_to_server
 @follow_option
 @json_option
 def register(
-    client: Client, dataset_id: str, purpose: str, file: Path | None, uri: str | None, follows: bool, as_json: bool
+    client: Client,
+    dataset_id: str,
+    purpose: str,
+    file: Path | None,
+    uri: str | None,
+    metadata: dict[str, Any] | None,
+    follows: bool,
+    as_json: bool,
 ) -> None:
     """Make a dataset from a file here, or from where the server can read it: a long source is read by a job.
 
@@ -137,14 +147,15 @@ def register(
     if (file is None) == (uri is None):
         raise click.UsageError("Give the rows by either --file or --uri.")
     if uri is not None:
-        body = {"dataset_id": dataset_id, "purpose": purpose, "source": {"type": "uri", "uri": uri}, "metadata": {}}
+        source = {"type": "uri", "uri": uri}
+        body = {"dataset_id": dataset_id, "purpose": purpose, "source": source, "metadata": metadata or {}}
         dataset = client.post("/v1beta/datasets", body)
         if follows and dataset["metadata"]["state"] == "reading":
             follow_job(client, dataset["metadata"]["ingest_job_id"], f"reading {dataset_id}")
             dataset = client.get(f"/v1beta/datasets/{quoted(dataset_id)}")
     else:
         assert file is not None
-        dataset = _register_file(client, dataset_id, purpose, file)
+        dataset = _register_file(client, dataset_id, purpose, file, metadata or {})
     if as_json:
         terminal.print_json(dataset)
         return
@@ -163,17 +174,17 @@ def _lacking(dataset: dict[str, Any]) -> str:
     )
 
 
-def _register_file(client: Client, dataset_id: str, purpose: str, path: Path) -> Any:
+def _register_file(client: Client, dataset_id: str, purpose: str, path: Path, metadata: dict[str, Any]) -> Any:
     """Register the first rows, then append the others.
 
     The file's digest is part of the registration: the same file again is the same registration, and the rows that it
     already has are not sent twice."""
-    file = jsonl.check(path)
-    first = next(chunks(jsonl.read_rows(path)), [])
+    file = row_files.check(path)
+    first = next(chunks(row_files.read_rows(path)), [])
     settings = {
         "dataset_id": dataset_id,
         "purpose": purpose,
-        "metadata": {"file": path.name, "file_sha256": file.sha256, "file_rows": file.num_rows},
+        "metadata": metadata | {"file": path.name, "file_sha256": file.sha256, "file_rows": file.num_rows},
     }
     source = b'{"type":"rows","rows":' + json_array(first) + b"}"
     dataset = client.post_bytes("/v1beta/datasets", b'{"source":' + source + b"," + json.dumps(settings).encode()[1:])
@@ -184,12 +195,12 @@ def _register_file(client: Client, dataset_id: str, purpose: str, path: Path) ->
     return client.get(f"/v1beta/datasets/{quoted(dataset_id)}")
 
 
-def _append(client: Client, dataset_id: str, file: jsonl.RowFile, *, skip: int = 0) -> None:
+def _append(client: Client, dataset_id: str, file: row_files.RowFile, *, skip: int = 0) -> None:
     """Append a file's rows from `skip` on, with a line of progress for each chunk on a terminal."""
     console = terminal.err()
     num_sent = skip
     try:
-        for num_appended in client.append_rows(dataset_id, islice(jsonl.read_rows(file.path), skip, None)):
+        for num_appended in client.append_rows(dataset_id, islice(row_files.read_rows(file.path), skip, None)):
             num_sent = skip + num_appended
             if console.is_terminal:
                 console.print(f"{num_sent:,}/{file.num_rows:,} rows", end="\r")
@@ -219,13 +230,13 @@ def rows(client: Client, dataset_id: str, start: int, limit: int | None) -> None
 
 @datasets.command()
 @click.argument("dataset_id")
-@click.argument("file", type=_ROW_FILE)
+@click.argument("file", type=row_files.ROW_FILE)
 @speaks_to_server
 def append(client: Client, dataset_id: str, file: Path) -> None:
-    """Append the rows of a file of JSON Lines.
+    """Append the rows of a file (.jsonl, .json, .csv, .parquet).
 
     Example: paddock datasets append my/train more.jsonl"""
-    checked = jsonl.check(file)
+    checked = row_files.check(file)
     _append(client, dataset_id, checked)
     dataset = client.get(f"/v1beta/datasets/{quoted(dataset_id)}")
     click.echo(f"{checked.num_rows:,} rows appended. {dataset_id} holds {_num_rows(dataset):,}.{_lacking(dataset)}")

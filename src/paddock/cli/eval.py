@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from paddock import terminal
-from paddock.cli import comparisons, jsonl
+from paddock.cli import comparisons, row_files
 from paddock.cli.options import command_line, follow_job, follow_option, json_option, speaks_to_server
 from paddock.client import Client, quoted
 
@@ -43,53 +43,91 @@ def _candidate_options(command: F) -> F:
     return command
 
 
+_visualize_option = click.option("--visualize", is_flag=True, help="Show how often each score came.")
+
+
 @eval_.command()
-@click.argument("benchmark_id", metavar="BENCHMARK")
+@click.argument("benchmark_ids", metavar="BENCHMARK...", nargs=-1, required=True)
 @_candidate_options
 @click.option("--num-examples", type=click.IntRange(min=1), help="Only so many rows, from the first on.")
+@click.option(
+    "--output-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write each result there, every row's answer and score in it, as BENCHMARK.json.",
+)
+@_visualize_option
 @follow_option
 @speaks_to_server
 @json_option
 def run(
-    client: Client, /, benchmark_id: str, num_examples: int | None, follows: bool, as_json: bool, **candidate: Any
+    client: Client,
+    /,
+    benchmark_ids: tuple[str, ...],
+    num_examples: int | None,
+    output_dir: Path | None,
+    visualize: bool,
+    follows: bool,
+    as_json: bool,
+    **candidate: Any,
 ) -> None:
-    """Judge a model on a benchmark, as a job.
+    """Judge a model on benchmarks, a job for each.
 
     \b
     Examples:
       paddock eval run my-bench --model small
       paddock eval run my-bench --model my-first:epoch-1 --num-examples 50 --max-tokens 64
+      paddock eval run sums essays --model small --judge-model judge --output-dir results
       paddock eval run essays --model small --judge-model judge --no-follow"""
-    config = _benchmark_config(client, benchmark_id, **candidate)
+    if output_dir is not None and not follows:
+        raise click.UsageError("--output-dir needs the results, so it needs --follow.")
+    configs = {benchmark_id: _benchmark_config(client, benchmark_id, **candidate) for benchmark_id in benchmark_ids}
     if num_examples is not None:
-        config["num_examples"] = num_examples
-    job_id = client.run_eval(benchmark_id, config)
+        configs = {benchmark_id: config | {"num_examples": num_examples} for benchmark_id, config in configs.items()}
+    job_ids = {benchmark_id: client.run_eval(benchmark_id, config) for benchmark_id, config in configs.items()}
     if not follows:
-        if as_json:
-            terminal.print_json({"job_id": job_id})
-            return
-        click.echo(f"The job {job_id} is scheduled. Its scores, once it is done:")
-        click.echo(f"  {command_line(client, 'eval', 'result', benchmark_id, job_id)}")
+        _print_scheduled(client, job_ids, as_json=as_json)
         return
-    follow_job(client, job_id, f"eval {job_id}")
-    _print_result(client, benchmark_id, job_id, as_json=as_json)
+    answers, failures = {}, []
+    for benchmark_id, job_id in job_ids.items():
+        try:
+            follow_job(client, job_id, f"eval {job_id}")
+        except click.ClickException as failure:  # the other benchmarks have their results all the same
+            failures.append(failure.message)
+            continue
+        answer = answers[benchmark_id] = client.get(_result_path(benchmark_id, job_id))
+        if output_dir is not None:
+            output_dir.mkdir(parents=True, exist_ok=True)
+            (output_dir / f"{quoted(benchmark_id)}.json").write_text(terminal.as_json(answer), encoding="utf-8")
+        if not as_json:
+            if len(job_ids) > 1:
+                click.echo(benchmark_id)
+            _print_scores(answer, visualize=visualize)
+    if as_json and answers:
+        terminal.print_json(answers if len(job_ids) > 1 else answers[benchmark_ids[0]])
+    if failures:
+        raise click.ClickException("\n".join(failures))
 
 
 @eval_.command()
 @click.argument("benchmark_id", metavar="BENCHMARK")
 @click.argument("job_id", metavar="JOB")
+@_visualize_option
 @speaks_to_server
 @json_option
-def result(client: Client, benchmark_id: str, job_id: str, as_json: bool) -> None:
+def result(client: Client, benchmark_id: str, job_id: str, visualize: bool, as_json: bool) -> None:
     """Show the scores of an evaluation that has ended; --json has every row's answer and score.
 
     Example: paddock eval result my-bench 4f1c… --json"""
-    _print_result(client, benchmark_id, job_id, as_json=as_json)
+    answer = client.get(_result_path(benchmark_id, job_id))
+    if as_json:
+        terminal.print_json(answer)
+        return
+    _print_scores(answer, visualize=visualize)
 
 
 @eval_.command()
 @click.argument("benchmark_id", metavar="BENCHMARK")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=row_files.ROW_FILE)
 @_candidate_options
 @speaks_to_server
 @json_option
@@ -99,11 +137,11 @@ def rows(client: Client, /, benchmark_id: str, file: Path, as_json: bool, **cand
     Example: paddock eval rows my-bench five.jsonl --model small"""
     config = _benchmark_config(client, benchmark_id, **candidate)
     functions = _scoring_functions(client, benchmark_id)
-    answer = client.evaluate_rows(benchmark_id, list(jsonl.read_rows(file)), functions, config)
+    answer = client.evaluate_rows(benchmark_id, list(row_files.read_rows(file)), functions, config)
     if as_json:
         terminal.print_json(answer)
         return
-    terminal.out().print(terminal.scores_table(answer["scores"]))
+    _print_scores(answer)
 
 
 @eval_.command()
@@ -132,12 +170,25 @@ def compare(client: Client, job_ids: tuple[str, ...], adjustment: str, as_json: 
         terminal.out().print(comparisons.remarks(found))
 
 
-def _print_result(client: Client, benchmark_id: str, job_id: str, *, as_json: bool) -> None:
-    answer = client.get(f"/v1alpha/eval/benchmarks/{quoted(benchmark_id)}/jobs/{quoted(job_id)}/result")
+def _result_path(benchmark_id: str, job_id: str) -> str:
+    return f"/v1alpha/eval/benchmarks/{quoted(benchmark_id)}/jobs/{quoted(job_id)}/result"
+
+
+def _print_scheduled(client: Client, job_ids: dict[str, str], *, as_json: bool) -> None:
+    """Say which jobs were made, and how their scores are seen."""
     if as_json:
-        terminal.print_json(answer)
+        jobs = [{"benchmark_id": benchmark_id, "job_id": job_id} for benchmark_id, job_id in job_ids.items()]
+        terminal.print_json(jobs if len(jobs) > 1 else jobs[0])
         return
+    for benchmark_id, job_id in job_ids.items():
+        click.echo(f"The job {job_id} is scheduled. Its scores, once it is done:")
+        click.echo(f"  {command_line(client, 'eval', 'result', benchmark_id, job_id)}")
+
+
+def _print_scores(answer: dict[str, Any], *, visualize: bool = False) -> None:
     terminal.out().print(terminal.scores_table(answer["scores"]))
+    if visualize:
+        terminal.out().print(terminal.score_counts(answer["scores"]))
 
 
 def _scoring_functions(client: Client, benchmark_id: str) -> list[str]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import click
+from rich.table import Table
 
 from paddock import terminal
 from paddock.cli.options import follow_job, json_option, speaks_to_server
@@ -31,11 +32,7 @@ def list_(client: Client, kind: str | None, status: str | None, limit: int, as_j
     if as_json:
         terminal.print_json(found)
         return
-    table = terminal.table("Job", "Kind", "Status", "Progress", "Took", numbers=("Progress", "Took"))
-    for job in found:
-        progress = terminal.progress_text(job["progress"])
-        table.add_row(terminal.cell(job["job_id"]), job["kind"], job["status"], progress, _took(job))
-    terminal.out().print(table)
+    terminal.out().print(as_table(found))
 
 
 @jobs.command()
@@ -112,6 +109,15 @@ def cancel(client: Client, job_id: str) -> None:
     Example: paddock jobs cancel my-first"""
     client.delete(f"/v1alpha/jobs/{quoted(job_id)}")
     click.echo(f"The job {job_id} is cancelled.")
+
+
+def as_table(found: list[dict[str, Any]]) -> Table:
+    """Jobs, a line each."""
+    table = terminal.table("Job", "Kind", "Status", "Progress", "Took", numbers=("Progress", "Took"))
+    for job in found:
+        progress = terminal.progress_text(job["progress"])
+        table.add_row(terminal.cell(job["job_id"]), job["kind"], job["status"], progress, _took(job))
+    return table
 
 
 def _took(job: dict[str, Any]) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from paddock import terminal
+from paddock.cli.json_values import json_object
 from paddock.cli.options import json_option, speaks_to_server
 from paddock.client import Client, quoted
 
@@ -38,6 +40,16 @@ def list_(client: Client, as_json: bool) -> None:
 
 @models.command()
 @click.argument("model_id")
+@speaks_to_server
+def show(client: Client, model_id: str) -> None:
+    """Show one model, as JSON.
+
+    Example: paddock models show small"""
+    terminal.print_json(client.get(f"/v1/models/{quoted(model_id)}"))
+
+
+@models.command()
+@click.argument("model_id")
 @click.option("--path", type=click.Path(path_type=Path), help="A Hugging Face folder on the server's machine.")
 @click.option("--hub", help="A model of the hub, as organisation/name.")
 @click.option("--provider", help="A configured provider; its name for the model is --name.")
@@ -45,6 +57,7 @@ def list_(client: Client, as_json: bool) -> None:
 @click.option(
     "--type", "model_type", type=click.Choice(["llm", "rerank", "embedding"]), default="llm", show_default=True
 )
+@click.option("--metadata", type=json_object, help="Whatever you want to keep with it.")
 @speaks_to_server
 @json_option
 def register(
@@ -55,6 +68,7 @@ def register(
     provider: str | None,
     name: str | None,
     model_type: str,
+    metadata: dict[str, Any] | None,
     as_json: bool,
 ) -> None:
     """Give a model an id. The server's settings `model_roots` and `hub_models` say which may be named.
@@ -75,7 +89,7 @@ def register(
         "provider_id": provider or _LOCAL,
         "provider_model_id": folder or hub or name or model_id,
         "model_type": model_type,
-        "metadata": {},
+        "metadata": metadata or {},
     }
     answer = client.post("/v1/models", body)
     if as_json:

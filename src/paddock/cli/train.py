@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import secrets
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import click
 from rich.table import Table
 
 from paddock import terminal
+from paddock.cli import jobs
+from paddock.cli.json_values import json_object
 from paddock.cli.options import command_line, follow_job, follow_option, json_option, speaks_to_server
 from paddock.cli.training_options import lora_config, training_config, training_options
 from paddock.client import Client
@@ -27,6 +30,8 @@ def train() -> None:
 @click.option("--lora/--full", default=True, show_default=True, help="Train an adapter, or all weights.")
 @click.option("--packed", is_flag=True, help="Several rows in one sequence.")
 @click.option("--train-on-input", is_flag=True, help="Learn the prompts, too.")
+@click.option("--algorithm-config", type=json_object, help="The contract's object itself, for what no option says.")
+@click.option("--checkpoint-dir", help="A folder for the checkpoints, below the server's `checkpoint_root`.")
 @follow_option
 @speaks_to_server
 @json_option
@@ -40,6 +45,8 @@ def sft(
     attn_modules: tuple[str, ...],
     packed: bool,
     train_on_input: bool,
+    algorithm_config: dict[str, Any] | None,
+    checkpoint_dir: str | None,
     job_id: str | None,
     follows: bool,
     as_json: bool,
@@ -51,14 +58,14 @@ def sft(
     Examples:
       paddock train sft --model small --dataset my/train --job-id my-first
       paddock train sft --model small --dataset my/train --full --epochs 3 --lr 2e-5 --no-follow"""
-    config = training_config(**training)
-    config["data_config"] |= {"packed": packed, "train_on_input": train_on_input}
     body = {
         "job_uuid": job_id or _new_job_id("sft"),
         "model": model,
-        "algorithm_config": lora_config(rank, alpha, attn_modules) if lora else None,
-        "training_config": config,
+        "algorithm_config": algorithm_config or (lora_config(rank, alpha, attn_modules) if lora else None),
+        "training_config": training_config(packed=packed, train_on_input=train_on_input, **training),
     }
+    if checkpoint_dir is not None:
+        body["checkpoint_dir"] = checkpoint_dir
     _submit(client, "/v1alpha/post-training/supervised-fine-tune", body, follows=follows, as_json=as_json)
 
 
@@ -100,6 +107,22 @@ def dpo(
         "training_config": training_config(**training),
     }
     _submit(client, "/v1alpha/post-training/preference-optimize", body, follows=follows, as_json=as_json)
+
+
+@train.command("list")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="The newest so many.")
+@speaks_to_server
+@json_option
+def list_(client: Client, limit: int, as_json: bool) -> None:
+    """List the training jobs, the newest first.
+
+    Example: paddock train list"""
+    training = {job["job_uuid"] for job in client.get("/v1alpha/post-training/jobs")["data"]}
+    found = list(islice((job for job in client.jobs() if job["job_id"] in training), min(limit, len(training))))
+    if as_json:
+        terminal.print_json(found)
+        return
+    terminal.out().print(jobs.as_table(found))
 
 
 @train.command()

@@ -7,13 +7,15 @@ from typing import Any, TypeVar
 
 import click
 
+from paddock.cli.json_values import json_object, laid_over
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _count = click.IntRange(min=1)
 
 _OPTIONS = (
     click.option("--model", required=True, help="A registered model or a checkpoint's identifier."),
-    click.option("--dataset", "dataset_id", required=True, help="The rows to train on."),
+    click.option("--dataset", "dataset_id", help="The rows to train on."),
     click.option("--validation", "validation_dataset_id", help="Rows to measure the loss on after each epoch."),
     click.option("--epochs", type=_count, default=1, show_default=True, help="Passes over the rows."),
     click.option("--max-steps", type=_count, help="Optimiser steps in each epoch (default: all its rows)."),
@@ -56,6 +58,12 @@ _OPTIONS = (
         show_default=True,
         help="An attention layer that LoRA adapts; may be given several times.",
     ),
+    click.option(
+        "--training-config",
+        "written_config",
+        type=json_object,
+        help="The contract's object, as JSON or a file: what it says stands over the options.",
+    ),
     click.option("--job-id", help="The job's id, and so its checkpoints' (default: made up)."),
 )
 
@@ -80,7 +88,8 @@ def lora_config(rank: int, alpha: int, attn_modules: tuple[str, ...]) -> dict[st
 
 def training_config(
     *,
-    dataset_id: str,
+    written_config: dict[str, Any] | None,
+    dataset_id: str | None,
     validation_dataset_id: str | None,
     epochs: int,
     max_steps: int | None,
@@ -96,8 +105,9 @@ def training_config(
     dtype: str,
     data_format: str,
     shuffle: bool,
+    **more_data: Any,
 ) -> dict[str, Any]:
-    """The contract's `TrainingConfig`."""
+    """The contract's `TrainingConfig`; `more_data` is for its `data_config`, and what was written stands over all."""
     config: dict[str, Any] = {
         "n_epochs": epochs,
         "max_steps_per_epoch": max_steps or -1,
@@ -112,6 +122,7 @@ def training_config(
             "batch_size": batch_size,
             "shuffle": shuffle,
             "data_format": data_format,
+            **more_data,
         },
     }
     if max_seq_len is not None:
@@ -125,4 +136,8 @@ def training_config(
         }
     elif warmup or weight_decay or optimizer != "adamw":
         raise click.UsageError("--warmup, --weight-decay and --optimizer need the rate that they belong to: give --lr.")
+    config = laid_over(config, written_config or {})
+    data = config["data_config"]
+    if isinstance(data, dict) and data.get("dataset_id") is None:
+        raise click.UsageError("Name the rows to train on: --dataset.")
     return config

@@ -78,7 +78,9 @@ class Caller:
         if self._is_proven or not self._errors:
             return
         if len({_manner(error) for error in self._errors}) == 1:
-            raise self._errors[-1]
+            error = self._errors[-1]
+            # The engine's pointers lead into the call. Of the request, it is rows, model and sampling together.
+            raise InvalidRequestError(error.detail, pointer="") if isinstance(error, InvalidRequestError) else error
         self._is_proven = True  # it fails in different ways: these are the rows' failures, not the model's
 
 

@@ -118,11 +118,15 @@ def resolve(
     if config.num_examples is not None and config.num_examples < 1:
         raise InvalidRequestError("`num_examples` must be at least 1.", pointer=f"{pointer}/num_examples")
     message = candidate.system_message
+
+    def check_image(url: str) -> None:
+        inference.engine(model).check_image(model, url)
+
     return Plan(
         Candidate(
             model=model,
             sampling=sampling(candidate.sampling_params, f"{at}/sampling_params"),
-            system=None if message is None else prompts.system_message(message, f"{at}/system_message"),
+            system=None if message is None else prompts.system_message(message, f"{at}/system_message", check_image),
         ),
         functions=resolve_functions(
             function_ids,
@@ -206,8 +210,9 @@ def language_model(model_id: str, inference: Inference, pointer: str) -> Model:
 
 
 def sampling(params: SamplingParams, pointer: str) -> Sampling:
-    """The contract's sampling parameters as an engine takes them. Top-p with a null temperature and top-k sample at
-    temperature 1, from the model's own distribution. Raises `InvalidRequestError` below `pointer`."""
+    """The contract's sampling parameters as an engine takes them. A strategy is all that restricts a draw: top-p is not
+    narrowed by the model's own top-k, nor top-k by its top-p. A null temperature is 1, a null top-p every token. Raises
+    `InvalidRequestError` below `pointer`."""
     strategy = params.strategy
     penalty = 1.0 if params.repetition_penalty is None else params.repetition_penalty
     stop = tuple(params.stop or ())
@@ -221,11 +226,12 @@ def sampling(params: SamplingParams, pointer: str) -> Sampling:
         )
     temperature, top_p, top_k = 0.0, None, None
     if isinstance(strategy, TopPSamplingStrategy):
-        temperature, top_p = 1.0 if strategy.temperature is None else strategy.temperature, strategy.top_p
-        if top_p is not None and not 0 < top_p <= 1:
+        temperature = 1.0 if strategy.temperature is None else strategy.temperature
+        top_p, top_k = 1.0 if strategy.top_p is None else strategy.top_p, 0
+        if not 0 < top_p <= 1:
             raise InvalidRequestError("`top_p` must be over 0 and at most 1.", pointer=f"{pointer}/strategy/top_p")
     elif isinstance(strategy, TopKSamplingStrategy):
-        temperature, top_k = 1.0, strategy.top_k
+        temperature, top_p, top_k = 1.0, 1.0, strategy.top_k
     return Sampling(
         temperature=temperature,
         top_p=top_p,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from paddock import wire
@@ -107,8 +107,9 @@ def _names_cluster(value: Any) -> bool:
     return isinstance(value, str | int) and not isinstance(value, bool)
 
 
-def system_message(message: SystemMessage, pointer: str) -> Message:
-    """The candidate's system message as a turn. Raises `InvalidRequestError` for an image that is none."""
+def system_message(message: SystemMessage, pointer: str, check_image: Callable[[str], None]) -> Message:
+    """The candidate's system message as a turn. Raises `InvalidRequestError` for an image that is none, or that
+    `check_image`, given its URL, refuses in the same way."""
     content = message.content
     if isinstance(content, str):
         return {"role": "system", "content": content}
@@ -116,17 +117,19 @@ def system_message(message: SystemMessage, pointer: str) -> Message:
     parts = []
     for index, item in enumerate(items):
         place = f"{pointer}/content/{index}" if isinstance(content, list) else f"{pointer}/content"
-        parts.append(_system_part(item, place))
+        parts.append(_system_part(item, place, check_image))
     return {"role": "system", "content": parts}
 
 
-def _system_part(item: TextContentItem | ImageContentItem, pointer: str) -> Message:
+def _system_part(item: TextContentItem | ImageContentItem, pointer: str, check_image: Callable[[str], None]) -> Message:
     if isinstance(item, TextContentItem):
         return {"type": "text", "text": item.text}
     try:
-        return _image(item.image.model_dump())
-    except UnreadableRowError as error:
+        part = _image(item.image.model_dump())
+        check_image(part["image_url"]["url"])
+    except (UnreadableRowError, InvalidRequestError) as error:
         raise InvalidRequestError(str(error), pointer=f"{pointer}/image") from None
+    return part
 
 
 def _first(row: Row, columns: Sequence[str]) -> tuple[str, Any] | None:
@@ -225,13 +228,14 @@ def _part(place: str, index: int, part: Any) -> Message:
 
 def _image(image: Mapping[str, Any]) -> Message:
     """An image of the contract as OpenAI's part: its URL, or its base64 data as a `data:` URL."""
-    url = image.get("url")
+    url, data = image.get("url"), image.get("data")
+    if url is not None and data is not None:
+        raise UnreadableRowError("An image has either a `url` or base64 `data`, not both.")
     if url is not None:
         uri = url.get("uri") if isinstance(url, dict) else url
         if not isinstance(uri, str) or not uri:
             raise UnreadableRowError("An image's `url` must have a `uri`.")
         return {"type": "image_url", "image_url": {"url": uri}}
-    data = image.get("data")
     if not isinstance(data, str) or not data:
         raise UnreadableRowError("An image has either a `url` or base64 `data`.")
     try:

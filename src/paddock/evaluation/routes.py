@@ -20,7 +20,7 @@ from paddock.evaluation.benchmark_routes import Datasets, Evaluation
 from paddock.evaluation.evaluate import Todo, evaluate
 from paddock.evaluation.plan import Plan
 from paddock.evaluation.schemas import BenchmarkConfig, EvaluateResponse, EvaluateRowsRequest, Job
-from paddock.evaluation.scoring_routes import Models, TheSettings, check_num_rows, unless_client_leaves
+from paddock.evaluation.scoring_routes import Models, TheSettings, check_num_rows
 from paddock.evaluation.store import EvaluationStore, Once
 from paddock.inference.inference import Inference
 from paddock.jobs import store as job_store
@@ -122,7 +122,7 @@ async def evaluate_rows(
     async def answer_now() -> str:
         check_num_rows(len(body.input_rows), settings, "/input_rows")
         resolved = await run_in_threadpool(_resolve_rows, benchmark_id, body, evaluation, inference)
-        return await unless_client_leaves(request, _evaluate_rows(body, resolved, inference))
+        return await routing.while_connected(request, _evaluate_rows(body, resolved, inference))
 
     if once is None:
         return _json(await answer_now())

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
 from paddock import routing
@@ -36,11 +35,6 @@ from paddock.routing import PathId
 from paddock.settings import Settings
 
 router = routing.router("Scoring")
-
-_LOOK_SECONDS = 0.2
-"""How often is looked whether a client that waits for models is still there."""
-
-T = TypeVar("T")
 
 
 def _inference(request: Request) -> Inference:
@@ -96,7 +90,7 @@ async def score(
     """Score a list of rows that have their `generated_answer`."""
     check_num_rows(len(body.input_rows), settings, "/input_rows")
     resolved = await run_in_threadpool(_resolve, body.scoring_functions, evaluation, inference)
-    return ScoreResponse(results=await unless_client_leaves(request, _score(body.input_rows, resolved, inference)))
+    return ScoreResponse(results=await routing.while_connected(request, _score(body.input_rows, resolved, inference)))
 
 
 @router.post("/v1/scoring/score-batch", openapi_extra=routing.EXTENSION)
@@ -118,7 +112,7 @@ async def score_batch(
     check_num_rows(dataset.num_rows, settings, "/dataset_id")
     resolved = await run_in_threadpool(_resolve, body.scoring_functions, evaluation, inference)
     rows = await run_in_threadpool(lambda: list(datasets.read(datasets.version(dataset))))
-    return ScoreBatchResponse(results=await unless_client_leaves(request, _score(rows, resolved, inference)))
+    return ScoreBatchResponse(results=await routing.while_connected(request, _score(rows, resolved, inference)))
 
 
 def check_num_rows(num_rows: int, settings: Settings, pointer: str) -> None:
@@ -132,19 +126,6 @@ def check_num_rows(num_rows: int, settings: Settings, pointer: str) -> None:
             "POST /v1alpha/eval/benchmarks/{benchmark_id}/jobs.",
             pointer=pointer,
         )
-
-
-async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns; it is cancelled, with the calls that it has in flight, when the client hangs up."""
-    task = asyncio.ensure_future(work)
-    try:
-        while not task.done():
-            await asyncio.wait({task}, timeout=_LOOK_SECONDS)
-            if not task.done() and await request.is_disconnected():
-                raise HTTPException(408, "The client left before the answer was there.")
-        return task.result()
-    finally:
-        task.cancel()
 
 
 def _resolve(chosen: ScoringFunctionChoice, evaluation: EvaluationStore, inference: Inference) -> Plan:

@@ -48,7 +48,9 @@ def check(
     Raises `NotFoundError` for an unknown benchmark, and `InvalidRequestError` for whatever else the client can mend."""
     benchmark = evaluation.benchmarks.get(benchmark_id)
     if not benchmark.scoring_functions:
-        raise InvalidRequestError(f"The benchmark {benchmark_id!r} names no scoring functions to run.")
+        raise InvalidRequestError(
+            f"The benchmark {benchmark_id!r} names no scoring functions to run.", pointer="benchmark_id"
+        )
     resolved = plan.resolve(
         config,
         benchmark.scoring_functions,
@@ -58,11 +60,13 @@ def check(
         functions_pointer="",
     )
     dataset = datasets.get(benchmark.dataset_id)
-    dataset.check_whole()
+    dataset.check_whole("benchmark_id")
     num_rows = dataset.num_rows if config.num_examples is None else min(config.num_examples, dataset.num_rows)
     is_reading = dataset.state == "reading"
     if num_rows == 0 and not is_reading:
-        raise InvalidRequestError(f"The dataset {dataset.dataset_id!r} has no rows to evaluate.")
+        raise InvalidRequestError(
+            f"The dataset {dataset.dataset_id!r} has no rows to evaluate.", pointer="benchmark_id"
+        )
     _check_rows(dataset, datasets, resolved, num_rows)
     request = {
         "benchmark_config": config.model_dump(mode="json", exclude_unset=True),
@@ -115,7 +119,8 @@ def _check_rows(dataset: StoredDataset, datasets: DatasetStore, resolved: Plan, 
         if column is not None:
             raise InvalidRequestError(
                 f"Row {index} of the dataset {dataset.dataset_id!r} has no `{column}`, which this evaluation needs. "
-                f"Rows that lack columns of their purpose: {dataset.num_incomplete_rows}."
+                f"Rows that lack columns of their purpose: {dataset.num_incomplete_rows}.",
+                pointer="benchmark_id",
             )
 
 

@@ -23,20 +23,24 @@ from paddock.inference.chat_schemas import (
     ChatChoice,
     ChatCompletion,
     ChatCompletionRequest,
+    ChatMessage,
     Completion,
     CompletionRequest,
     GenerationRequest,
     TextChoice,
     Usage,
 )
-from paddock.inference.engine import Engine, Generation, Model, Sampling
+from paddock.inference.engine import Engine, Generation, Message, Model, Sampling
 from paddock.inference.inference import Inference
 from paddock.inference.model_routes import Models
+from paddock.inference.schemas import plain_content
 
 router = routing.router("Inference")
 
 DEFAULT_TEMPERATURE = 1.0
 """As in OpenAI's API."""
+
+_LLAMA_STACK_CLIENT = "LlamaStackClient/"
 
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "logprobs": (False,),
@@ -65,7 +69,7 @@ async def create_chat_completion(
     for index, message in enumerate(body.messages):
         if message.tool_calls:
             raise InvalidRequestError("Tools are not supported.", pointer=f"/messages/{index}/tool_calls")
-    messages = [m.model_dump(include={"role", "content", "name"}, exclude_none=True) for m in body.messages]
+    messages = [_message(message) for message in body.messages]
     model, engine = await _find(inference, body.model)
     samplings = _samplings(body, body.max_completion_tokens or body.max_tokens)
     work = _all([engine.chat(model, messages, sampling) for sampling in samplings])
@@ -80,7 +84,7 @@ async def create_chat_completion(
         ],
         usage=_usage(generations, num_choices=len(samplings)),
     )
-    return _stream(body, answer, "chat.completion.chunk", _chat_deltas(answer)) if body.stream else answer
+    return _stream(request, body, answer, "chat.completion.chunk", _chat_deltas(answer)) if body.stream else answer
 
 
 @router.post("/v1/completions", openapi_extra=routing.EXTENSION, response_model=Completion)
@@ -103,7 +107,14 @@ async def create_completion(
         ],
         usage=_usage(generations, num_choices=len(samplings)),
     )
-    return _stream(body, answer, answer.object, _text_deltas(answer)) if body.stream else answer
+    return _stream(request, body, answer, answer.object, _text_deltas(answer)) if body.stream else answer
+
+
+def _message(message: ChatMessage) -> Message:
+    content = message.content
+    parts = content if isinstance(content, str) else [plain_content(part) for part in content]
+    name = {} if message.name is None else {"name": message.name}
+    return {"role": message.role, "content": parts, **name}
 
 
 def _refuse_unsupported(body: GenerationRequest) -> None:
@@ -163,18 +174,20 @@ def _usage(generations: Sequence[Generation], *, num_choices: int) -> Usage | No
 
 def _chat_deltas(answer: ChatCompletion) -> Iterator[dict[str, Any]]:
     for choice in answer.choices:
-        yield {"index": choice.index, "delta": choice.message.model_dump(), "finish_reason": None}
-        yield {"index": choice.index, "delta": {}, "finish_reason": choice.finish_reason}
+        yield {"index": choice.index, "delta": choice.message.model_dump(), "finish_reason": choice.finish_reason}
 
 
 def _text_deltas(answer: Completion) -> Iterator[dict[str, Any]]:
     for choice in answer.choices:
-        yield {"index": choice.index, "text": choice.text, "finish_reason": None}
-        yield {"index": choice.index, "text": "", "finish_reason": choice.finish_reason}
+        yield {"index": choice.index, "text": choice.text, "finish_reason": choice.finish_reason}
 
 
 def _stream(
-    body: GenerationRequest, answer: ChatCompletion | Completion, kind: str, deltas: Iterable[dict[str, Any]]
+    request: Request,
+    body: GenerationRequest,
+    answer: ChatCompletion | Completion,
+    kind: str,
+    deltas: Iterable[dict[str, Any]],
 ) -> StreamingResponse:
     """`answer` as server-sent events, a chunk for each of `deltas`."""
     head = {"id": answer.id, "object": kind, "created": answer.created, "model": answer.model}
@@ -183,4 +196,7 @@ def _stream(
         usage = None if answer.usage is None else answer.usage.model_dump()
         chunks.append(head | {"choices": [], "usage": usage})
     events = [f"data: {wire.to_json(chunk)}\n\n" for chunk in chunks]
-    return StreamingResponse(iter([*events, "data: [DONE]\n\n"]), media_type="text/event-stream")
+    # OpenAI's clients look for this end; those of Llama Stack up to 0.4 take it for a chunk and fail.
+    if _LLAMA_STACK_CLIENT not in request.headers.get("user-agent", ""):
+        events.append("data: [DONE]\n\n")
+    return StreamingResponse(iter(events), media_type="text/event-stream")

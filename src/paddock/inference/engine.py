@@ -12,7 +12,8 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen. `temperature` 0 is greedy; None leaves a knob at the model's default."""
+    """How the next token is chosen. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 restrict nothing; None leaves a
+    knob at the model's default."""
 
     temperature: float = 0.0
     top_p: float | None = None
@@ -67,6 +68,11 @@ class Engine(Protocol):
     async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> list[float]:
         """A relevance score for each item, in the order of the items. Query and items are strings or content parts
         in OpenAI's form (`{"type": "text", …}`, `{"type": "image_url", …}`)."""
+        ...
+
+    def check_image(self, model: Model, url: str) -> None:
+        """Raise `InvalidRequestError` if it is known now, without loading the model, that it cannot be shown this image
+        in a conversation."""
         ...
 
     async def close(self) -> None:

@@ -1,7 +1,7 @@
 """What the engine process is asked and what it answers, as JSON over its unix socket.
 
-`local` writes requests and reads answers, `engine_process` the other way round. Everything is text by now: content
-parts were flattened, and images refused, before a request got here.
+`local` writes requests and reads answers, `engine_process` the other way round. Content is text by now, but for turns
+with images, which are parts still.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class LocalModel(msgspec.Struct, frozen=True):
 
 
 class ChatRequest(msgspec.Struct, frozen=True, tag="chat"):
-    """Answer a conversation: turns of `role` and text `content`."""
+    """Answer a conversation: turns of `role` and `content`, a text or parts in OpenAI's form."""
 
     model: LocalModel
     messages: list[dict[str, Any]]

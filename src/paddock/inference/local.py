@@ -1,6 +1,7 @@
 """Models on this machine: a client of the engine process, in the server and in the processes of evaluation jobs alike.
 
-Text only: content parts of text are joined here, images are refused here, before a request goes out.
+What can be told before a request goes out is told here: content parts of text are joined, images are refused that the
+model cannot see.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from paddock.inference.engine_messages import (
     RerankRequest,
 )
 from paddock.inference.http_session import BoundedSession
+from paddock.inference.local_models import model_files
 
 if TYPE_CHECKING:  # a fifth of a second that a server without model calls need not spend
     import aiohttp
@@ -59,7 +61,7 @@ class LocalEngine:
 
     async def chat(self, model: Model, messages: Sequence[Message], sampling: Sampling) -> Generation:
         """See `Engine`."""
-        turns = [message | {"content": _text_of_turn(message, i)} for i, message in enumerate(messages)]
+        turns = [message | {"content": self._content(model, message, i)} for i, message in enumerate(messages)]
         return await self._generate(ChatRequest(self._files(model), turns, sampling))
 
     async def complete(self, model: Model, prompt: str, sampling: Sampling) -> Generation:
@@ -72,9 +74,41 @@ class LocalEngine:
         request = RerankRequest(self._files(model), _text_to_rank(query, "/query", model.model_id), texts)
         return (await self._ask("rerank", request, RerankAnswer)).scores
 
+    def check_image(self, model: Model, url: str) -> None:
+        """See `Engine`."""
+        weights = self._files(model).weights
+        # What a hub id stands for is known once it is fetched: then the engine process says the same.
+        if Path(weights).is_absolute() and not model_files.reads_images(Path(weights)):
+            raise InvalidRequestError(f"The model {model.model_id} reads text only.")
+        if not url.startswith("data:"):
+            raise InvalidRequestError(
+                "A local model is shown images as base64 data (`data:image/png;base64,…`): there is no host that this "
+                "server may fetch them from (`dataset_hosts`)."
+            )
+
     async def close(self) -> None:
         """See `Engine`."""
         await self._session.close()
+
+    def _content(self, model: Model, message: Message, index: int) -> Any:
+        """A turn's text, or its parts where there are images among them. Raises `InvalidRequestError` naming the part
+        that the model cannot read."""
+        content = message["content"]
+        if isinstance(content, str):
+            return content
+        parts = content or []
+        for part_index, part in enumerate(parts):
+            if part["type"] == "image_url":
+                try:
+                    self.check_image(model, part["image_url"]["url"])
+                except InvalidRequestError as error:
+                    raise InvalidRequestError(
+                        f"Part {part_index} of message {index} is an image. {error.detail}",
+                        pointer=f"/messages/{index}/content/{part_index}",
+                    ) from None
+        if all(part["type"] == "text" for part in parts):
+            return "".join(part["text"] for part in parts)
+        return parts
 
     def _files(self, model: Model) -> LocalModel:
         if model.job_id is None:
@@ -118,21 +152,6 @@ class LocalEngine:
             return msgspec.json.decode(content, type=answer_type)
         except msgspec.DecodeError:
             raise BackendError("The engine for local models gave an answer that cannot be read.") from None
-
-
-def _text_of_turn(message: Message, index: int) -> str:
-    """A turn's text, its parts joined. Raises `InvalidRequestError` naming the part that is no text."""
-    content = message["content"]
-    if isinstance(content, str):
-        return content
-    texts = []
-    for part_index, part in enumerate(content or ()):
-        if part.get("type") != "text":
-            raise InvalidRequestError(
-                f"Part {part_index} of message {index} is of the type {part.get('type')}; local models read text only."
-            )
-        texts.append(part["text"])
-    return "".join(texts)
 
 
 def _text_to_rank(item: Any, pointer: str, model_id: str) -> str:

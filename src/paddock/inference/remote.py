@@ -130,9 +130,9 @@ class RemoteEngine:
         return _generation(choice.text, choice.finish_reason, answer.usage, seconds)
 
     async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> list[float]:
-        """See `Engine`. Text goes out as strings, images as the content parts that they came as."""
-        documents = [_plain(item) for item in items]
-        body = {"model": model.provider_model_id, "query": _plain(query), "documents": documents}
+        """See `Engine`. Text goes out as strings, images as vLLM takes them."""
+        documents = [_to_rank(item) for item in items]
+        body = {"model": model.provider_model_id, "query": _to_rank(query), "documents": documents}
         answer, _ = await self._ask("rerank", body, _RerankAnswer)
         scores = {rank.index: rank.relevance_score for rank in answer.results}
         if len(answer.results) != len(items) or scores.keys() != set(range(len(items))):
@@ -140,6 +140,9 @@ class RemoteEngine:
         if not all(map(math.isfinite, scores.values())):
             raise BackendError(f"{self._name} gave a score that is not a finite number.")
         return [scores[index] for index in range(len(items))]
+
+    def check_image(self, model: Model, url: str) -> None:
+        """See `Engine`. What its models see is the server's to say."""
 
     async def close(self) -> None:
         """See `Engine`."""
@@ -213,12 +216,13 @@ class RemoteEngine:
 
 
 def _sampling_fields(sampling: Sampling) -> dict[str, Any]:
-    """What is asked for, and nothing else: `top_k` and `repetition_penalty` are no fields of OpenAI's own API."""
+    """What is asked for, and nothing else: `top_k` and `repetition_penalty` are no fields of OpenAI's own API, though vLLM
+    and its like know them. Where they restrict nothing, a server that lacks them need not see them."""
     fields: dict[str, Any] = {"temperature": sampling.temperature}
     optional = {
         "max_tokens": sampling.max_tokens,
         "top_p": sampling.top_p,
-        "top_k": sampling.top_k,
+        "top_k": sampling.top_k or None,
         "repetition_penalty": sampling.repetition_penalty if sampling.repetition_penalty != 1.0 else None,
         "stop": list(sampling.stop) or None,
         "seed": sampling.seed,
@@ -232,8 +236,11 @@ def _generation(text: str, finish_reason: str | None, usage: _Usage | None, seco
     return Generation(text, reason, usage.prompt_tokens, usage.completion_tokens, seconds)
 
 
-def _plain(item: Any) -> Any:
-    return item["text"] if isinstance(item, dict) and item.get("type") == "text" else item
+def _to_rank(item: Any) -> Any:
+    """Cohere and Jina have no images beside texts in one request; vLLM has them as the content of an object."""
+    if isinstance(item, str):
+        return item
+    return item["text"] if item["type"] == "text" else {"content": [item]}
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel
 
 from paddock import routing
 from paddock.errors import InvalidRequestError
@@ -23,6 +22,7 @@ from paddock.inference.schemas import (
     RerankRequest,
     RerankResponse,
     TextDocument,
+    plain_content,
 )
 
 router = routing.router()
@@ -42,7 +42,8 @@ async def rerank(request: Request, inference: Models, body: RerankRequest) -> Re
         raise InvalidRequestError("There are no items to rank.", pointer="/items")
     if body.max_num_results is not None and body.max_num_results <= 0:
         raise InvalidRequestError("`max_num_results` is at least 1, or null for all.", pointer="/max_num_results")
-    ranking = await _rank(request, inference, body.model, _content(body.query), [_content(item) for item in body.items])
+    query, items = plain_content(body.query), [plain_content(item) for item in body.items]
+    ranking = await _rank(request, inference, body.model, query, items)
     return RerankResponse(
         data=[RerankData(index=index, relevance_score=score) for index, score in ranking[: body.max_num_results]]
     )
@@ -70,7 +71,3 @@ async def _rank(
     engine = inference.engine(model)
     scores = await routing.while_connected(request, engine.rerank(model, query, items))
     return sorted(enumerate(scores), key=lambda ranked: -ranked[1])
-
-
-def _content(item: str | BaseModel) -> Any:
-    return item if isinstance(item, str) else item.model_dump(exclude_none=True)

@@ -44,6 +44,18 @@ _ITEM_TITLE = "string | OpenAIChatCompletionContentPartTextParam | OpenAIChatCom
 RankedContent = Annotated[str | ContentPart, Field(title=_ITEM_TITLE)]
 """A query or an item, as the contract has it."""
 
+
+def plain_content(content: str | ContentPart) -> Any:
+    """A text or a part as engines take it: the fields that are read, and no other that came with them."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, OpenAIChatCompletionContentPartTextParam):
+        return {"type": "text", "text": content.text}
+    image = content.image_url
+    detail = {} if image.detail is None else {"detail": image.detail}
+    return {"type": "image_url", "image_url": {"url": image.url, **detail}}
+
+
 # ---------------------------------------------------------------------------------------------------- rerank
 
 

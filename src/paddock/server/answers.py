@@ -87,19 +87,19 @@ def _field_error(found: dict[str, Any], body: Any) -> FieldError:
     message = str(found["msg"]).removeprefix("Value error, ")
     if place != "body":
         return FieldError(str(path[0]) if path else str(place), message)
-    return FieldError(_pointer(path, body), message)
+    return FieldError(_pointer(path, body, is_missing=found["type"] == "missing"), message)
 
 
-def _pointer(path: list[str | int], body: Any) -> str:
+def _pointer(path: list[str | int], body: Any, *, is_missing: bool) -> str:
     """The JSON pointer of an error's place. Pydantic names the members of unions on the way: what is neither a key nor
-    an index of the body is such a name, unless it is the last part, which may be the field that is missing."""
+    an index of the body is such a name, unless it is the last part of the place of a field that is missing."""
     tokens = []
     for part in path:
         in_object = isinstance(body, dict) and part in body
         in_array = isinstance(body, list) and isinstance(part, int) and part < len(body)
         if in_object or in_array:
             body = body[part]
-        elif not (part is path[-1] and isinstance(body, dict) and str(part).isidentifier()):
+        elif not (is_missing and part is path[-1]):
             continue
         tokens.append(wire.escape_pointer(str(part)))
     return "".join(f"/{token}" for token in tokens)

@@ -9,6 +9,8 @@ A case that serves several operations takes the operation's name: `@field("…",
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -39,3 +41,10 @@ def field(line: str, **arguments: Any) -> Callable[[Case], Case]:
         return case
 
     return register
+
+
+def load_cases() -> None:
+    """Fill `CASES`: each module beside this one registers its own as it is imported."""
+    package = __name__.rpartition(".")[0]
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        importlib.import_module(f"{package}.{module.name}")

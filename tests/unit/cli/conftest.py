@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from click.testing import CliRunner, Result
 
 from app_server import AppServer
+from model_server import ModelServer, last_user_text
 from paddock import wiring
 from paddock.cli import main
 from paddock.server.app import create_app
@@ -20,9 +22,27 @@ from paddock.wiring import Resources
 Invoke = Callable[..., Result]
 
 
+def answer(body: dict[str, Any]) -> str | web.Response:
+    """A model that can add 1 to numbers below 6, and one that can do so below 4. Both refuse where they are asked to."""
+    text = last_user_text(body)
+    if text == "refuse":
+        return web.json_response({"error": {"message": "No."}}, status=400)
+    number = int(text.split()[0]) if text[0].isdecimal() else 0
+    return str(number + 1) if number < (4 if body["model"] == "adder-2" else 6) else "many"
+
+
 @pytest.fixture
-def resources(settings: Settings, tiny_llama: Path) -> Iterator[Resources]:
-    resources = wiring.build(settings.model_copy(update={"model_roots": (tiny_llama,)}))
+def model_server() -> Iterator[ModelServer]:
+    with ModelServer(answer) as server:
+        yield server
+
+
+@pytest.fixture
+def resources(settings: Settings, tiny_llama: Path, model_server: ModelServer) -> Iterator[Resources]:
+    config = {"base_url": model_server.base_url}
+    provider = {"provider_id": "lab", "provider_type": "remote::openai", "config": config}
+    more = {"providers": [provider], "model_roots": [tiny_llama]}
+    resources = wiring.build(Settings.model_validate(settings.model_dump() | more))
     yield resources
     resources.database.close()
 
@@ -72,3 +92,10 @@ def tiny(invoke: Invoke, tiny_llama: Path) -> str:
     """A model that is registered."""
     invoke("models", "register", "tiny", "--path", tiny_llama)
     return "tiny"
+
+
+@pytest.fixture
+def adder(invoke: Invoke) -> str:
+    """A remote model that is registered."""
+    invoke("models", "register", "adder", "--provider", "lab", "--name", "adder-1")
+    return "adder"

@@ -18,10 +18,10 @@ def test_list_show_delete(invoke: Invoke, sums: str) -> None:
     assert sums in invoke("benchmarks", "show", sums, code=1).output
 
 
-def test_scoring_functions_are_listed(invoke: Invoke) -> None:
-    output = invoke("benchmarks", "scoring").output
-    assert "basic::equality" in output
-    assert "llm-as-judge::base" in output
+def test_metadata_is_kept(invoke: Invoke, sums: str) -> None:
+    words = ("--dataset", sums, "--scoring", "basic::equality", "--metadata", '{"author": "me"}')
+    invoke("benchmarks", "register", "b", *words)
+    assert json.loads(invoke("benchmarks", "show", "b").output)["metadata"] == {"author": "me"}
 
 
 def test_an_unknown_function_is_refused_by_its_place(invoke: Invoke, sums: str) -> None:

@@ -50,6 +50,22 @@ def test_digits_pass_unchanged(invoke: Invoke, tmp_path: Path) -> None:
     assert row in invoke("datasets", "show", "d", "--json").output
 
 
+def test_other_files_and_metadata(invoke: Invoke, tmp_path: Path) -> None:
+    csv, array = tmp_path / "exam.csv", tmp_path / "more.json"
+    csv.write_text("question,answer\n1 + 1,2\n")
+    array.write_text('[{"question":"2 + 2","answer":4.0}]')
+    words = ("datasets", "register", "d", "--purpose", QA, "--file", csv, "--metadata", '{"author": "me"}', "--json")
+    metadata = json.loads(invoke(*words).output)["metadata"]
+    assert (metadata["author"], metadata["file"]) == ("me", "exam.csv")
+    invoke("datasets", "append", "d", array)
+    assert invoke("datasets", "rows", "d").output.splitlines() == [
+        '{"question":"1 + 1","answer":"2"}', '{"question":"2 + 2","answer":4.0}',
+    ]  # fmt: skip
+    uri = ("--uri", "data:text/csv,question%2Canswer%0A1%2C1%0A", "--metadata", '{"author": "you"}')
+    registered = json.loads(invoke("datasets", "register", "e", "--purpose", QA, *uri, "--json").output)
+    assert (registered["metadata"]["author"], registered["metadata"]["num_rows"]) == ("you", 1)
+
+
 def many(num_rows: int) -> list[dict[str, str]]:
     return [{"question": f"{i}", "answer": f"{i}"} for i in range(num_rows)]
 

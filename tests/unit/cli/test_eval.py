@@ -11,38 +11,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app_server import AppServer
-from model_server import ModelServer, last_user_text
-from paddock import wiring
+from model_server import ModelServer
 from paddock.cli import main
 from paddock.jobs.worker import Worker
 from paddock.server.app import create_app
-from paddock.settings import Settings
 from paddock.wiring import Resources
 
 Invoke = Callable[..., Result]
-
-
-def answer(body: dict[str, Any]) -> str:
-    """A model that can add 1 to numbers below 6, and one that can do so below 4."""
-    text = last_user_text(body)
-    number = int(text.split()[0]) if text[0].isdecimal() else 0
-    return str(number + 1) if number < (4 if body["model"] == "adder-2" else 6) else "many"
-
-
-@pytest.fixture
-def model_server() -> Iterator[ModelServer]:
-    with ModelServer(answer) as server:
-        yield server
-
-
-@pytest.fixture
-def resources(settings: Settings, model_server: ModelServer) -> Iterator[Resources]:
-    provider = {
-        "provider_id": "lab", "provider_type": "remote::openai", "config": {"base_url": model_server.base_url},
-    }  # fmt: skip
-    resources = wiring.build(Settings.model_validate(settings.model_dump() | {"providers": [provider]}))
-    yield resources
-    resources.database.close()
 
 
 @pytest.fixture
@@ -52,12 +27,6 @@ def server(resources: Resources) -> Iterator[AppServer]:
     with AppServer(create_app(resources, wake_worker=worker.wake)) as server:
         yield server
     worker.stop()
-
-
-@pytest.fixture
-def adder(invoke: Invoke) -> str:
-    invoke("models", "register", "adder", "--provider", "lab", "--name", "adder-1")
-    return "adder"
 
 
 def test_run_follows_and_shows_the_score(invoke: Invoke, sums: str, adder: str) -> None:
@@ -116,6 +85,47 @@ def test_strategies(
     job = resources.jobs.list(kinds=["eval"])[0]
     assert f"paddock eval result {sums} {job.job_id}" in output
     assert find(job.request, "strategy") == strategy
+
+
+def test_several_benchmarks_are_judged_and_written(
+    invoke: Invoke, sums: str, adder: str, tmp_path: Path, resources: Resources
+) -> None:
+    invoke("benchmarks", "register", "second", "--dataset", sums, "--scoring", "basic::subset_of")
+    folder = tmp_path / "results"
+    output = invoke("eval", "run", sums, "second", "--model", adder, "--output-dir", folder, "--visualize").output
+    assert [word for word in output.split() if word in (sums, "second")] == [sums, "second"]
+    bars = [line.split() for line in output.splitlines() if "█" in line]
+    assert [bar[:3] for bar in bars[:2]] == [["basic::equality", "0.0", "2"], ["basic::equality", "1.0", "6"]]
+    assert len(bars[0][3]) * 3 == len(bars[1][3])
+    assert sorted(file.name for file in folder.iterdir()) == ["my%2Fsums.json", "second.json"]
+    written = json.loads((folder / "second.json").read_text())
+    assert [row["generated_answer"] for row in written["generations"]][:2] == ["1", "2"]
+    answers = json.loads(invoke("eval", "run", sums, "second", "--model", adder, "--json").output)
+    assert answers["second"]["scores"] == written["scores"]
+    assert (
+        "--follow"
+        in invoke("eval", "run", sums, "--model", adder, "--output-dir", folder, "--no-follow", code=2).output
+    )
+
+
+def test_a_failed_benchmark_takes_no_other_with_it(
+    invoke: Invoke, sums: str, adder: str, write_rows: Callable[..., Path], resources: Resources
+) -> None:
+    rows = write_rows({"question": "refuse", "answer": "1"}, name="refused.jsonl")
+    invoke("datasets", "register", "refused", "--purpose", "eval/question-answer", "--file", rows)
+    invoke("benchmarks", "register", "refused", "--dataset", "refused", "--scoring", "basic::equality")
+    output = invoke("eval", "run", "refused", sums, "--model", adder, code=1).output
+    assert "accuracy 75.0 %" in output
+    assert "is failed: " in output.splitlines()[-1]
+
+
+def test_jobs_that_are_left_are_named(invoke: Invoke, sums: str, adder: str, resources: Resources) -> None:
+    invoke("benchmarks", "register", "second", "--dataset", sums, "--scoring", "basic::equality")
+    made = json.loads(invoke("eval", "run", sums, "second", "--model", adder, "--no-follow", "--json").output)
+    assert [job["benchmark_id"] for job in made] == [sums, "second"]
+    assert {job["job_id"] for job in made} == {job.job_id for job in resources.jobs.list(kinds=["eval"])}
+    one = json.loads(invoke("eval", "run", sums, "--model", adder, "--no-follow", "--json").output)
+    assert set(one) == {"benchmark_id", "job_id"}
 
 
 def find(value: Any, name: str) -> dict[str, Any]:

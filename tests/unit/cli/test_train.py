@@ -110,3 +110,43 @@ def test_status_artifacts_cancel(invoke: Invoke, tiny: str, chats: str) -> None:
     invoke("train", "cancel", "a/b")
     assert invoke("train", "status", "a/b").output == "a/b is cancelled.\n"
     assert "nope" in invoke("train", "cancel", "nope", code=1).output
+
+
+def test_the_contracts_objects_stand_over_the_options(
+    invoke: Invoke, resources: Resources, tiny: str, chats: str, tmp_path: Path
+) -> None:
+    written = tmp_path / "training.yaml"
+    written.write_text(f"n_epochs: 3\ndata_config: {{dataset_id: {chats}, batch_size: 2}}\n")
+    algorithm = json.dumps(
+        {
+            "type": "LoRA",
+            "lora_attn_modules": ["q_proj"],
+            "apply_lora_to_mlp": False,
+            "apply_lora_to_output": False,
+            "rank": 3,
+            "alpha": 5,
+        }
+    )
+    words = ("train", "sft", "--model", tiny, "--training-config", written, "--algorithm-config", algorithm)
+    invoke(*words, "--epochs", "9", "--lr", "0.5", "--checkpoint-dir", "team", "--job-id", "x", "--no-follow")
+    request = request_of(resources, "x")
+    training = request["training_config"]
+    assert (training["n_epochs"], training["optimizer_config"]["lr"]) == (3, 0.5)
+    assert (training["data_config"]["batch_size"], training["data_config"]["shuffle"]) == (2, True)
+    assert (request["algorithm_config"]["rank"], request["algorithm_config"]["lora_attn_modules"]) == (3, ["q_proj"])
+    assert request["checkpoint_dir"] == "team"
+
+
+def test_rows_to_train_on_must_be_named(invoke: Invoke) -> None:
+    assert "--dataset" in invoke("train", "sft", "--model", "m", code=2).output
+
+
+def test_training_jobs_are_listed(invoke: Invoke, tiny: str, chats: str, pairs: str) -> None:
+    assert invoke("train", "list").output.split()[0] == "Job"
+    invoke("train", "sft", "--model", tiny, "--dataset", chats, "--job-id", "first", "--no-follow")
+    invoke("train", "dpo", "--model", tiny, "--dataset", pairs, "--lora", "--job-id", "second", "--no-follow")
+    assert [line.split()[:2] for line in invoke("train", "list").output.splitlines()[1:]] == [
+        ["second", "dpo"], ["first", "sft"],
+    ]  # fmt: skip
+    listed = json.loads(invoke("train", "list", "--limit", "1", "--json").output)
+    assert [job["job_id"] for job in listed] == ["second"]

@@ -40,10 +40,16 @@ def refused(world: World, config: dict[str, Any], *functions: str) -> tuple[str,
     [
         ({}, Sampling()),
         ({"strategy": {"type": "greedy"}}, Sampling(temperature=0.0)),
-        ({"strategy": {"type": "top_p", "temperature": 0.7}}, Sampling(temperature=0.7, top_p=0.95)),
-        ({"strategy": {"type": "top_p", "temperature": None, "top_p": 0.5}}, Sampling(temperature=1.0, top_p=0.5)),
-        ({"strategy": {"type": "top_p", "temperature": 0.7, "top_p": None}}, Sampling(temperature=0.7)),
-        ({"strategy": {"type": "top_k", "top_k": 40}}, Sampling(temperature=1.0, top_k=40)),
+        ({"strategy": {"type": "top_p", "temperature": 0.7}}, Sampling(temperature=0.7, top_p=0.95, top_k=0)),
+        (
+            {"strategy": {"type": "top_p", "temperature": None, "top_p": 0.5}},
+            Sampling(temperature=1.0, top_p=0.5, top_k=0),
+        ),
+        (
+            {"strategy": {"type": "top_p", "temperature": 0.7, "top_p": None}},
+            Sampling(temperature=0.7, top_p=1, top_k=0),
+        ),
+        ({"strategy": {"type": "top_k", "top_k": 40}}, Sampling(temperature=1.0, top_p=1.0, top_k=40)),
         (
             {"max_tokens": 5, "repetition_penalty": 1.2, "stop": ["\n"]},
             Sampling(max_tokens=5, repetition_penalty=1.2, stop=("\n",)),

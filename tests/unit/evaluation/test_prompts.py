@@ -105,6 +105,7 @@ def test_the_candidates_system_message_goes_in_front_of_all_turns() -> None:
         ({"messages": user([{"type": "image", "image": {"data": "aGVsbG8="}}])}, "neither PNG"),
         ({"messages": user([{"type": "image", "image": {}}])}, "either a `url` or"),
         ({"messages": user([{"type": "image", "image": {"url": {}}}])}, "must have a `uri`"),
+        ({"messages": user([{"type": "image", "image": {"url": {"uri": "http://x"}, "data": PNG}}])}, "not both"),
     ],
 )
 def test_rows_that_cannot_be_asked_say_why(row: dict[str, Any], reason: str) -> None:
@@ -181,11 +182,11 @@ def test_weights_that_are_none(weight: Any) -> None:
 )
 def test_system_messages(content: Any, turn: Any) -> None:
     message = SystemMessage.model_validate({"content": content})
-    assert prompts.system_message(message, "/s") == {"role": "system", "content": turn}
+    assert prompts.system_message(message, "/s", lambda _url: None) == {"role": "system", "content": turn}
 
 
 def test_an_image_of_the_system_message_that_is_none_is_refused_with_its_place() -> None:
     message = SystemMessage.model_validate({"content": [{"type": "text", "text": "x"}, {"type": "image", "image": {}}]})
     with pytest.raises(InvalidRequestError) as caught:
-        prompts.system_message(message, "/s")
+        prompts.system_message(message, "/s", lambda _url: None)
     assert caught.value.errors[0].pointer == "/s/content/1/image"

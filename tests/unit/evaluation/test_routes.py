@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, HTTPException, Request
+from aiohttp import web
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from evaluation_world import World, candidate
 from model_server import last_user_text
+from paddock import wire
 from paddock.evaluation import routes
-from paddock.evaluation.scoring_routes import unless_client_leaves
 from paddock.server import answers
 
 BENCHMARKS = "/v1alpha/eval/benchmarks"
@@ -340,6 +342,15 @@ def test_a_backend_that_is_down_is_a_bad_gateway(make_site: Callable[..., Site])
     assert (response.status_code, response.json()["title"]) == (502, "Bad Gateway")
 
 
+def test_what_a_model_refuses_in_every_row_is_the_request_s_own_mistake(make_site: Callable[..., Site]) -> None:
+    """The server's words come through; they are about rows, model and sampling together, so about the whole body."""
+    words = {"error": {"message": "no top_k here"}}
+    response = make_site(lambda _: web.json_response(words, status=400)).evaluate(rows_request())
+    assert response.status_code == 400
+    (error,) = response.json()["errors"]
+    assert (error["pointer"], "no top_k here" in error["message"]) == ("", True)
+
+
 def test_rows_are_evaluated_once_for_each_key(make_site: Callable[..., Site]) -> None:
     site = make_site()
     first = site.evaluate(rows_request(), **{"Idempotency-Key": "k"})
@@ -366,27 +377,32 @@ def test_a_repetition_while_the_first_is_answered_is_refused(make_site: Callable
     assert statuses == [409]
 
 
-def test_what_a_client_that_left_had_asked_for_is_stopped() -> None:
-    stopped = False
+def test_what_a_client_that_left_had_asked_for_is_stopped(make_site: Callable[..., Site]) -> None:
+    """It hangs up when the first of forty rows is being answered: four calls are in flight, and the rest is not asked."""
+    site = make_site(delay_seconds=0.3, max_concurrency=4)
+    body = wire.to_json(rows_request(*(ROWS * 10))).encode()
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": f"{BENCHMARKS}/bench/evaluations",
+        "headers": [(b"content-type", b"application/json")],
+        "query_string": b"",
+    }
+    to_come: list[dict[str, Any]] = [{"type": "http.request", "body": body}]
 
-    async def leave() -> dict[str, Any]:
+    async def receive() -> dict[str, Any]:
+        if to_come:
+            return to_come.pop()
+        while not site.world.server.requests:
+            await asyncio.sleep(0.01)
         return {"type": "http.disconnect"}
 
-    async def work() -> None:
-        nonlocal stopped
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            stopped = True
-            raise
+    async def send(_message: dict[str, Any]) -> None:
+        """Nobody reads it."""
 
-    async def ask() -> None:
-        with pytest.raises(HTTPException):
-            await unless_client_leaves(Request({"type": "http"}, leave), work())
-        await asyncio.sleep(0)
-
-    asyncio.run(ask())
-    assert stopped
+    asyncio.run(site.app(scope, receive, send))
+    time.sleep(0.5)
+    assert 1 <= len(site.world.server.requests) <= 4
 
 
 # ---------------------------------------------------------------------------------------------------- scoring

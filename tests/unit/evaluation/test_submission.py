@@ -25,6 +25,7 @@ def refused(world: World, config: dict[str, Any] | None = None) -> str:
     with pytest.raises(InvalidRequestError) as caught:
         world.submit(config)
     assert world.jobs.list() == []
+    assert [error.pointer for error in caught.value.errors] == ["benchmark_id"]
     return caught.value.detail
 
 

@@ -191,11 +191,18 @@ def test_the_framing_of_a_stream(client: TestClient) -> None:
     chunks = [json.loads(event.removeprefix("data: ")) for event in events]
     assert len({chunk["id"] for chunk in chunks}) == 1
     assert [chunk["choices"] for chunk in chunks] == [
-        [{"index": 0, "delta": {"role": "assistant", "content": "echo hi"}, "finish_reason": None}],
-        [{"index": 0, "delta": {}, "finish_reason": "stop"}],
+        [{"index": 0, "delta": {"role": "assistant", "content": "echo hi"}, "finish_reason": "stop"}],
         [],
     ]
     assert chunks[-1]["usage"]["total_tokens"] == 10
+
+
+@pytest.mark.parametrize("agent", ["LlamaStackClient/Python 0.3.5", "AsyncLlamaStackClient/Python 0.4.7"])
+def test_a_llama_stack_client_sees_no_end_mark(client: TestClient, agent: str) -> None:
+    body = {"model": "judge", "messages": USER, "stream": True}
+    answer = client.post(CHAT, json=body, headers={"User-Agent": agent})
+    (event,) = answer.text.removesuffix("\n\n").split("\n\n")
+    assert json.loads(event.removeprefix("data: "))["choices"][0]["delta"]["content"] == "echo hi"
 
 
 def test_openais_client_with_a_local_model(openai: OpenAI) -> None:

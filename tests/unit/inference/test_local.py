@@ -14,6 +14,7 @@ from inference_world import LocalWorld
 from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
 from paddock.inference.engine import Generation, Model, Sampling
 from paddock.inference.local import LocalEngine
+from tiny_models import make_llava, png_url
 
 PASSAGES = ["Horses eat grass and hay.", "Paris is the capital of France.", "The Seine flows through many towns."]
 LONG = Sampling(max_tokens=400, temperature=1.0, seed=1, stop=("no such text",))
@@ -67,9 +68,10 @@ def test_content_parts_of_text_are_joined(local_world: LocalWorld) -> None:
 
 def test_images_are_refused_by_name(local_world: LocalWorld) -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
-    with pytest.raises(InvalidRequestError, match="Part 1 of message 0"):
+    with pytest.raises(InvalidRequestError, match="Part 1 of message 0") as caught:
         content = [{"type": "text", "text": "see"}, image]
         local_world.ask(lambda e: e.chat(local_world.tiny, [{"role": "user", "content": content}], Sampling()))
+    assert caught.value.errors[0].pointer == "/messages/0/content/1"
     with pytest.raises(InvalidRequestError, match="minilm") as caught:
         local_world.ask(lambda e: e.rerank(local_world.minilm, "cat", ["a", image]))
     assert caught.value.errors[0].pointer == "/items/1"
@@ -182,3 +184,24 @@ def test_no_server_is_said_at_once(tmp_path: Path) -> None:
 
     with pytest.raises(BackendError, match="no server runs"):
         asyncio.run(ask())
+
+
+def test_images_reach_a_model_that_sees(local_world: LocalWorld, tmp_path: Path) -> None:
+    """From OpenAI's parts through the engine process, beside conversations without an image."""
+    seer = Model("seer", "local", str(make_llava(tmp_path / "seer")))
+
+    def see(url: str) -> list[dict[str, object]]:
+        parts = [{"type": "text", "text": "what is it?"}, {"type": "image_url", "image_url": {"url": url}}]
+        return [{"role": "user", "content": parts}]
+
+    async def ask(engine: LocalEngine) -> list[Generation]:
+        conversations = [see(png_url("red")), user("no image"), see(png_url("stripes")), see(png_url("red"))]
+        return await asyncio.gather(*(engine.chat(seer, turns, Sampling(max_tokens=12)) for turns in conversations))
+
+    red, text, stripes, red_again = local_world.ask(ask)
+    assert red.text == red_again.text
+    assert len({red.text, stripes.text, text.text}) == 3
+    assert red.num_prompt_tokens == len("what is it?") + 3 + 4  # an image is four tokens
+    for url, reason in (("https://images.example.org/one.png", "dataset_hosts"), ("data:image/png;base64,AAAA", "PNG")):
+        with pytest.raises(InvalidRequestError, match=f"Part 1 of message 0.*{reason}"):
+            local_world.ask(lambda engine, url=url: engine.chat(seer, see(url), Sampling()))

@@ -226,11 +226,15 @@ class TestRerank:
         assert path == "/v1/rerank"
         assert body == {"model": "org/judge-1", "query": "q", "documents": ["a", "b", "c"]}
 
-    def test_images_go_out_as_they_came(self) -> None:
+    def test_images_go_out_in_the_form_that_vllm_takes(self) -> None:
         image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA", "detail": "high"}}
         with ModelServer(lambda body: {"results": [{"index": 0, "relevance_score": 1}]}) as server:
             assert rerank(server.base_url, [image], query=image) == [1.0]
-            assert server.requests[0][1] == {"model": "org/judge-1", "query": image, "documents": [image]}
+            assert server.requests[0][1] == {
+                "model": "org/judge-1",
+                "query": {"content": [image]},
+                "documents": [{"content": [image]}],
+            }
 
     @pytest.mark.parametrize(
         "results",

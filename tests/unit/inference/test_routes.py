@@ -73,7 +73,8 @@ def test_content_parts_reach_the_provider(client: TestClient, server: ModelServe
     assert rerank(client, query={"text": "what?"}, items=[text, image, plain_image]).status_code == 200
     body = server.requests[0][1]
     assert body["query"] == "what?"
-    assert body["documents"] == ["long enough", image, {"type": "image_url"} | plain_image]
+    images = [image, {"type": "image_url"} | plain_image]
+    assert body["documents"] == ["long enough", *({"content": [each]} for each in images)]
 
 
 @pytest.mark.parametrize(

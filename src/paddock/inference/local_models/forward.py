@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,14 +24,27 @@ def pad_left(rows: list[list[int]], device: torch.device) -> tuple[torch.Tensor,
 
 
 def forward(
-    model: torch.nn.Module, ids_BT: torch.Tensor, mask_BT: torch.Tensor, *, num_logits: int, cache: Any, use_cache: bool
+    model: torch.nn.Module,
+    ids_BT: torch.Tensor,
+    mask_BT: torch.Tensor,
+    *,
+    num_logits: int,
+    cache: Any,
+    use_cache: bool,
+    offsets: Sequence[int] = (),
+    images: Mapping[str, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, Any]:
     """The float32 logits of the last `num_logits` columns, and the cache that now holds `ids_BT` too.
 
-    `mask_BT` covers the cache's columns and those of `ids_BT`; a row's positions count its own tokens. Raises
-    `BackendError` if the logits are not numbers."""
-    positions_BT = (mask_BT.cumsum(dim=1) - 1).clamp(min=0)[:, -ids_BT.shape[1] :]
-    optional = {"position_ids": positions_BT, "logits_to_keep": num_logits}
+    `mask_BT` covers the cache's columns and those of `ids_BT`; a row's positions count its own tokens, on from its offset
+    where there are `offsets`. `images` are what a processor made of those of a single row, whose positions the model
+    then counts by itself (`position_offset`). Raises `BackendError` if the logits are not numbers."""
+    optional: dict[str, Any] = {"logits_to_keep": num_logits}
+    if not images:
+        positions_BT = (mask_BT.cumsum(dim=1) - 1).clamp(min=0)[:, -ids_BT.shape[1] :]
+        if any(offsets):
+            positions_BT = positions_BT + torch.tensor(offsets, device=positions_BT.device).unsqueeze(1)
+        optional["position_ids"] = positions_BT
     accepted = _parameters(type(model).forward)
     output = model(
         input_ids=ids_BT,
@@ -39,6 +52,7 @@ def forward(
         past_key_values=cache,
         use_cache=use_cache,
         **{name: value for name, value in optional.items() if name in accepted},
+        **(images or {}),
     )
     logits_BTV = output.logits[:, -num_logits:].float()
     if logits_BTV.isnan().any():
@@ -46,9 +60,19 @@ def forward(
     return logits_BTV, output.past_key_values
 
 
+def position_offset(model: Any) -> int:
+    """After a pass over a row with images: what is to be added to the count of its tokens for the positions of those that
+    follow. Some models count an image by its height and width, not by its tokens (M-RoPE, Wang et al. 2024, section
+    2.1, https://arxiv.org/abs/2409.12191)."""
+    deltas = getattr(model.base_model, "rope_deltas", None)
+    return 0 if deltas is None else int(deltas)
+
+
 def has_cache(model: torch.nn.Module) -> bool:
-    """Whether `forward` knows how to go on with a model's text: some recurrent ones keep their past in their own way."""
-    return "past_key_values" in _parameters(type(model).forward)
+    """Whether `forward` knows how to go on with a model's text: some recurrent ones keep their past in their own way, and
+    others look back at an encoder's output, or an image's, at each token."""
+    accepted = _parameters(type(model).forward)
+    return "past_key_values" in accepted and not accepted & {"decoder_input_ids", "cross_attention_mask"}
 
 
 @functools.cache

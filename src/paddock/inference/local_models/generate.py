@@ -7,14 +7,14 @@ tokenizers and adapters are `language_model`'s. Shapes: B rows, T columns, V tok
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from paddock.inference.local_models import kv_cache, sampling
-from paddock.inference.local_models.forward import forward, pad_left
+from paddock.inference.local_models.forward import forward, pad_left, position_offset
 from paddock.inference.local_models.sampling import Knobs
 
 MAX_POSITIONS = 65_536
@@ -39,6 +39,9 @@ class Sequence:
     """Whether nobody waits for the answer any more."""
     finish: Callable[[list[int], str], None]
     """Called once, with the generated tokens and the reason for the end: `stop` or `length`."""
+    images: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """What the model's processor made of the prompt's images, for the pass that reads the prompt."""
+    position_offset: int = 0
     generated_ids: list[int] = field(default_factory=list)
 
     @property
@@ -86,7 +89,9 @@ def _admit(waiting: list[Sequence], running: list[Sequence], max_rows: int) -> l
         num_positions = len(rows) * max(row.num_positions for row in rows)
         num_prefilled = (len(admitted) + 1) * len(sequence.prompt_ids)
         fits = num_positions <= MAX_POSITIONS and num_prefilled <= _MAX_PREFILL_POSITIONS and len(rows) <= max_rows
-        if not fits and len(rows) > 1:
+        # What a processor makes of images has the shape of a row of its own.
+        is_alone = bool(sequence.images) or any(other.images for other in admitted)
+        if (not fits and len(rows) > 1) or (is_alone and admitted):
             break
         admitted.append(sequence)
     return admitted
@@ -109,7 +114,12 @@ class _Batch:
     def add(self, sequences: list[Sequence]) -> None:
         """Read the prompts of `sequences`, choose their first tokens, and let them join."""
         ids_BT, mask_BT = pad_left([sequence.prompt_ids for sequence in sequences], self._device)
-        logits_BTV, cache = forward(self._model, ids_BT, mask_BT, num_logits=1, cache=None, use_cache=True)
+        images = sequences[0].images
+        logits_BTV, cache = forward(
+            self._model, ids_BT, mask_BT, num_logits=1, cache=None, use_cache=True, images=images
+        )
+        if images:
+            sequences[0].position_offset = position_offset(self._model)
         rows, mask_BT = _advance(sequences, logits_BTV[:, -1], cache, mask_BT)
         if self.rows and rows:
             self._mask_BT = kv_cache.join(self._cache, self._mask_BT, cache, mask_BT)
@@ -122,7 +132,13 @@ class _Batch:
         last_B1 = torch.tensor([[sequence.generated_ids[-1]] for sequence in self.rows], device=self._device)
         mask_BT = torch.cat([self._mask_BT, torch.ones_like(last_B1)], dim=1)
         logits_BTV, self._cache = forward(
-            self._model, last_B1, mask_BT, num_logits=1, cache=self._cache, use_cache=True
+            self._model,
+            last_B1,
+            mask_BT,
+            num_logits=1,
+            cache=self._cache,
+            use_cache=True,
+            offsets=[sequence.position_offset for sequence in self.rows],
         )
         self.rows, self._mask_BT = _advance(self.rows, logits_BTV[:, -1], self._cache, mask_BT)
 

@@ -1,4 +1,5 @@
-"""A causal language model as requests see it: text in, text out, through its tokenizer and chat template.
+"""A causal language model as requests see it: text in, and images where it sees, text out, through its tokenizer and
+chat template.
 
 Weights are read as safetensors only and no code from a model's folder runs. Several adapters share one copy of their
 base. The decoding loop is `generate`'s; which models are in memory is `loading`'s business.
@@ -16,12 +17,12 @@ from typing import Any, NamedTuple
 import jinja2
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from paddock.errors import InvalidRequestError
 from paddock.inference.engine import Sampling
 from paddock.inference.engine_messages import ChatRequest, CompletionRequest, GenerationAnswer
-from paddock.inference.local_models import generate, model_files
+from paddock.inference.local_models import generate, images, model_files
 from paddock.inference.local_models.forward import has_cache
 from paddock.inference.local_models.generate import Sequence
 from paddock.inference.local_models.queue import Work
@@ -50,10 +51,10 @@ class Variant(NamedTuple):
 class Weights:
     """One base in memory, and the adapters over it."""
 
-    def __init__(self, folder: Path, device: str, dtype: torch.dtype) -> None:
-        """Raises `ValueError` for an architecture that cannot be run, and if weights are missing: the library would go
-        on with random numbers in their place."""
-        self.model, report = AutoModelForCausalLM.from_pretrained(
+    def __init__(self, folder: Path, device: str, dtype: torch.dtype, *, sees: bool = False) -> None:
+        """`sees` tells an architecture that takes images. Raises `ValueError` for one that cannot be run, and if weights
+        are missing: the library would go on with random numbers in their place."""
+        self.model, report = (AutoModelForImageTextToText if sees else AutoModelForCausalLM).from_pretrained(
             folder,
             dtype=dtype,
             use_safetensors=True,
@@ -66,6 +67,12 @@ class Weights:
         if not has_cache(self.model):
             raise ValueError(f"the architecture {type(self.model).__name__} is not supported")
         self.model.to(device).eval()
+        self.processor = (
+            AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            if sees and model_files.reads_images(folder)
+            else None
+        )
+        """What makes numbers of images; None for a model that does not take any."""
         self._folder = folder
         self._with_adapters: Any = None
         self._variants: OrderedDict[tuple[Path | None, int], Variant] = OrderedDict()
@@ -150,8 +157,9 @@ class LanguageModel:
     def _sequence(self, work: Work) -> Sequence:
         request = work.request
         assert isinstance(request, ChatRequest | CompletionRequest)
+        inputs: dict[str, torch.Tensor] = {}
         if isinstance(request, ChatRequest):
-            prompt_ids = self._encode_chat(request.messages)
+            prompt_ids, inputs = self._encode_chat(request.messages)
         else:
             prompt_ids = self._encode_text(request.prompt)
         max_new_tokens = self._max_new_tokens(len(prompt_ids), request.sampling.max_tokens)
@@ -173,21 +181,47 @@ class LanguageModel:
             is_stopped=self._stop_check(stop),
             is_abandoned=lambda: work.is_abandoned,
             finish=finish,
+            images=inputs,
         )
 
-    def _encode_chat(self, messages: list[dict[str, Any]]) -> list[int]:
-        if self.tokenizer.chat_template is None:
+    def _encode_chat(self, messages: list[dict[str, Any]]) -> tuple[list[int], dict[str, torch.Tensor]]:
+        """The prompt's tokens, and what the processor makes of its images. Raises `InvalidRequestError`."""
+        processor = self._weights.processor
+        if processor is None:
+            if not all(isinstance(message["content"], str) for message in messages):
+                raise InvalidRequestError(f"The model {self.model_id} reads text only, and there is an image.")
+            return self._encode_text(self._render(messages, None), add_special_tokens=False), {}
+        turns, pictures = images.take_out(messages)
+        text = self._render(turns, processor.chat_template)
+        if not pictures:
+            return self._encode_text(text, add_special_tokens=False), {}
+        model = self._weights.model
+        try:
+            inputs = processor(images=pictures, text=text, add_special_tokens=False, return_tensors="pt")
+            inputs = inputs.to(model.device, model.dtype)  # the type is for what is no integer
+        except Exception as error:  # each processor raises what it likes about sizes and numbers of images
+            reason = str(error).partition("\n")[0]
+            raise InvalidRequestError(f"The model {self.model_id} does not take these images: {reason}") from error
+        prompt_ids: list[int] = inputs.pop("input_ids")[0].tolist()
+        inputs.pop("attention_mask")  # a row alone has no padding
+        return prompt_ids, dict(inputs)
+
+    def _render(self, turns: list[dict[str, Any]], template: str | None) -> str:
+        """The conversation as one text, by a template or, if it is None, the tokenizer's own."""
+        if template is None and self.tokenizer.chat_template is None:
             raise InvalidRequestError(
                 f"The model {self.model_id} has no chat template, so it cannot take a conversation. "
                 "Ask for a completion of a text instead."
             )
         try:
-            text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            text: str = self.tokenizer.apply_chat_template(
+                turns, chat_template=template, add_generation_prompt=True, tokenize=False
+            )
         except (jinja2.TemplateError, TypeError, ValueError) as error:
             raise InvalidRequestError(
                 f"The chat template of {self.model_id} does not take these messages: {error}"
             ) from None
-        return self._encode_text(text, add_special_tokens=False)
+        return text
 
     def _encode_text(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"]

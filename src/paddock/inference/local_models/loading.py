@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 
 from paddock.errors import BackendError, InvalidRequestError
 from paddock.inference.local_models import model_files
@@ -26,7 +29,8 @@ log = logging.getLogger("paddock.engine")
 
 SHARE_OF_MEMORY = 0.5
 
-_CAUSAL_ARCHITECTURES = frozenset(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+_SEEING_ARCHITECTURES = frozenset(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values())
+_GENERATING_ARCHITECTURES = _SEEING_ARCHITECTURES | frozenset(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
 
 _PATH = re.compile(r"(?:/[\w.+-]+){2,}/?")
 
@@ -50,17 +54,18 @@ class LoadedModels:
 
     def language_model(self, model_id: str, files: ModelFiles) -> LanguageModel:
         """Raises `InvalidRequestError` if this is not a causal language model, or cannot be loaded."""
-        if files.architecture not in _CAUSAL_ARCHITECTURES:
+        if files.architecture not in _GENERATING_ARCHITECTURES:
             raise InvalidRequestError(
                 f"The model {model_id} ({files.architecture or 'of no named architecture'}) does not generate text."
             )
-        weights = self._get(model_id, files.base, lambda: Weights(files.base, self._device, self._dtype))
+        sees = files.architecture in _SEEING_ARCHITECTURES
+        weights = self._get(model_id, files.base, lambda: Weights(files.base, self._device, self._dtype, sees=sees))
         variant = _load(model_id, lambda: weights.variant(files.adapter))
         return LanguageModel(model_id, weights, variant)
 
     def reranker(self, model_id: str, files: ModelFiles) -> Reranker:
         """Raises `InvalidRequestError` if the model cannot rank, or cannot be loaded."""
-        if files.architecture in _CAUSAL_ARCHITECTURES:
+        if files.architecture in _GENERATING_ARCHITECTURES:
             return LikelihoodReranker(self.language_model(model_id, files))
         return self._get(model_id, files.base, lambda: load_encoder(files.base, files.config, self._device))
 

@@ -68,6 +68,13 @@ def _check_adapter(adapter: Path, model_id: str) -> None:
         )
 
 
+def reads_images(folder: Path) -> bool:
+    """Whether a model comes with what makes numbers of images; it may, where `folder` is an adapter's, whose base is
+    elsewhere."""
+    files = ("processor_config.json", "preprocessor_config.json")
+    return not (folder / "config.json").exists() or any((folder / name).exists() for name in files)
+
+
 def stamp(folder: Path) -> int:
     """Changes when the weights in a folder do: what was loaded from it is then no longer the model that it names."""
     return max((file.stat().st_mtime_ns for file in folder.glob("*.safetensors")), default=0)

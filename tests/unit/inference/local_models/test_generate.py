@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+)
 
 from paddock.errors import BackendError
 from paddock.inference.local_models import generate as generate_module
@@ -39,6 +46,22 @@ def mistral() -> Any:
     return MistralForCausalLM(config).eval()
 
 
+@pytest.fixture(scope="module")
+def qwen_vl() -> Any:
+    """It counts an image by its height and width, where positions of text go on by what the image took (M-RoPE)."""
+    torch.manual_seed(0)
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
+    config = Qwen2VLConfig(
+        vision_config={
+            "depth": 1, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2, "patch_size": 2,
+            "spatial_merge_size": 2, "temporal_patch_size": 1,
+        },
+        text_config=SMALL | {"vocab_size": 261, "hidden_size": 32, "initializer_range": 0.5, "rope_parameters": rope},
+        image_token_id=260, video_token_id=259, vision_start_token_id=258, vision_end_token_id=257,
+    )  # fmt: skip
+    return Qwen2VLForConditionalGeneration(config).eval()
+
+
 class Ends:
     """What came of some sequences, in the order of their ends."""
 
@@ -57,13 +80,14 @@ class Ends:
         end_ids: frozenset[int] = frozenset(),
         is_stopped: Callable[[list[int]], bool] = lambda _ids: False,
         is_abandoned: Callable[[], bool] = lambda: False,
+        images: dict[str, torch.Tensor] | None = None,
     ) -> Sequence:
         def finish(ids: list[int], reason: str) -> None:
             assert name not in self.ids
             self.ids[name], self.reasons[name] = list(ids), reason
 
         knobs = Knobs(temperature, 0, 1.0, penalty, random.Random(name))
-        return Sequence(prompt_ids, max_new_tokens, knobs, end_ids, is_stopped, is_abandoned, finish)
+        return Sequence(prompt_ids, max_new_tokens, knobs, end_ids, is_stopped, is_abandoned, finish, images or {})
 
 
 def run(model: Any, sequences: list[Sequence], *, max_rows: int = 8, later: list[Sequence] | None = None) -> None:
@@ -203,3 +227,33 @@ def test_numbers_that_are_none_are_an_error(tiny_llama: Path) -> None:
         broken.lm_head.weight.fill_(float("nan"))
     with pytest.raises(BackendError, match="not numbers"):
         run(broken, [Ends().sequence(0, [1, 2])])
+
+
+def test_images_have_positions_of_the_model_s_own(qwen_vl: Any) -> None:
+    """A row with an image of 4 × 6 tokens, which takes six positions, between rows of text that join and leave."""
+    torch.manual_seed(1)
+    prompt = [258, *[260] * 24, 257, 10, 11]
+    kinds = torch.tensor([[0] + [1] * 24 + [0] * 3])
+    grid = torch.tensor([[1, 8, 12]])
+    images = {"pixel_values": torch.randn(96, 12), "image_grid_thw": grid, "mm_token_type_ids": kinds}
+    ids = torch.tensor([prompt])
+    expected = qwen_vl.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        **images,
+        max_new_tokens=12,
+        do_sample=False,
+        eos_token_id=300,
+    )[0, len(prompt) :].tolist()
+    ends = Ends()
+    sequences = [
+        ends.sequence(0, PROMPTS[0], 20),
+        ends.sequence(1, prompt, images=images),
+        ends.sequence(2, PROMPTS[2], 4),
+    ]
+    run(qwen_vl, sequences)
+    assert ends.ids[1] == expected
+    for name, text in ((0, PROMPTS[0]), (2, PROMPTS[2])):
+        alone = Ends()
+        run(qwen_vl, [alone.sequence(name, text, len(ends.ids[name]))])
+        assert alone.ids[name] == ends.ids[name]

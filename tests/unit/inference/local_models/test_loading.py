@@ -70,9 +70,9 @@ def test_the_least_recently_used_makes_room(tmp_path: Path, tiny_llama: Path, mo
     loaded: list[str] = []
     load = loading.Weights
 
-    def noting(folder: Path, *arguments: object) -> object:
+    def noting(folder: Path, *arguments: object, **options: bool) -> object:
         loaded.append(folder.name)
-        return load(folder, *arguments)
+        return load(folder, *arguments, **options)
 
     monkeypatch.setattr(loading, "Weights", noting)
     for name in "abacab":

@@ -116,3 +116,12 @@ def test_take_waits_for_work() -> None:
     queue.submit(late)
     thread.join(10)
     assert taken == [[late]]
+
+
+def test_an_image_is_as_long_as_a_page_whatever_its_data() -> None:
+    def chat(content: object) -> Work:
+        return work(ChatRequest(A, [{"role": "user", "content": content}], Sampling()))
+
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
+    sizes = [chat(content).num_characters for content in ("x" * 1000, [image], [image, {"type": "text", "text": "xy"}])]
+    assert sizes[0] < sizes[1] == sizes[2] - 2 < 10_000
