@@ -1,16 +1,20 @@
 """What is counted of rows while they come in: how many, how many bytes, and which lack a column that the purpose needs.
 
-Of a row only those columns are parsed; that costs a third of a microsecond where the whole row costs several.
+Of a row only those columns are parsed, and many rows at once: a quarter of a microsecond each, where a whole row costs
+several.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from paddock.datasets import purposes, rows
+
+_TOGETHER = 500
+"""Rows that are parsed at once."""
 
 
 class Tally:
@@ -26,18 +30,28 @@ class Tally:
 
     def add(self, texts: Sequence[str]) -> None:
         """Count these rows' texts."""
-        decode, is_complete = _DECODERS[self._purpose].decode, _COMPLETE[self._purpose]
-        for index, text in enumerate(texts, self._start + self.num_rows):
+        for first in range(0, len(texts), _TOGETHER):
+            some = texts[first : first + _TOGETHER]
             try:
-                complete = is_complete(decode(text))
-            except msgspec.ValidationError:  # a number out of msgspec's range
-                complete = purposes.missing(self._purpose, rows.parse(text)) is None
-            if not complete:
+                _COMPLETE[self._purpose].decode(f"[{','.join(some)}]")
+            except msgspec.ValidationError:
+                self._add_one_by_one(some, self._start + self.num_rows + first)
+        self.num_bytes += sum([len(text) if text.isascii() else len(text.encode()) for text in texts])
+        self.num_rows += len(texts)
+
+    def _add_one_by_one(self, texts: Sequence[str], first: int) -> None:
+        for index, text in enumerate(texts, first):
+            if purposes.missing(self._purpose, self._columns(text)) is not None:
                 self.num_incomplete_rows += 1
                 if self.first_incomplete_row is None:
                     self.first_incomplete_row = index
-        self.num_bytes += sum([len(text) if text.isascii() else len(text.encode()) for text in texts])
-        self.num_rows += len(texts)
+
+    def _columns(self, text: str) -> Mapping[str, Any]:
+        try:
+            return msgspec.structs.asdict(_COLUMNS[self._purpose].decode(text))
+        except msgspec.ValidationError:  # a number out of msgspec's range
+            row: Mapping[str, Any] = rows.parse(text)
+            return row
 
 
 def _columns(purpose: str) -> list[str]:
@@ -45,25 +59,18 @@ def _columns(purpose: str) -> list[str]:
     return list(dict.fromkeys([*needs, *(c for sets in needs.values() for columns in sets for c in columns)]))
 
 
-def _complete(purpose: str) -> Any:
-    needed = list(purposes.NEEDS[purpose])
-    columns = _columns(purpose)
+_Value = str | int | float | bool | list[Any] | dict[str, Any]
 
-    def complete(row: Any) -> bool:
-        # Nearly every row has the present-day columns.
-        for column in needed:
-            if getattr(row, column) is None:
-                found = {name: getattr(row, name) for name in columns}
-                return purposes.missing(purpose, found) is None
-        return True
-
-    return complete
-
-
-_DECODERS = {
+_COMPLETE = {
     purpose: msgspec.json.Decoder(
-        msgspec.defstruct("Row", [(column, Any, None) for column in _columns(purpose)], gc=False)
+        list[msgspec.defstruct("Row", [(column, _Value) for column in needs], gc=False)]  # type: ignore[misc]
     )
+    for purpose, needs in purposes.NEEDS.items()
+}
+"""Purpose → what reads rows that have all its present-day columns, and no other rows."""
+
+_COLUMNS = {
+    purpose: msgspec.json.Decoder(msgspec.defstruct("Row", [(column, Any, None) for column in _columns(purpose)]))
     for purpose in purposes.NEEDS
 }
-_COMPLETE = {purpose: _complete(purpose) for purpose in purposes.NEEDS}
+"""Purpose → what reads every column of a row that counts for it."""
