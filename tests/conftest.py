@@ -14,12 +14,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tests load models that they make; nothing is ever fetched from a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Nor does a command of theirs speak to the server that whoever runs them has configured.
+os.environ["PADDOCK_CLIENT_FILE"] = "/nonexistent/client.yaml"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from contract import watch
 from paddock.settings import Settings
 from paddock.storage.data_dir import DataDir
 from paddock.storage.database import Database
+
+watch.install()
+
+
+@pytest.fixture(autouse=True)
+def contract_violations() -> Iterator[list[str]]:
+    """Every answer that a test gets is held to the contract; the test fails if one breaks it."""
+    watch.violations.clear()
+    yield watch.violations
+    assert watch.violations == []
 
 
 @pytest.fixture

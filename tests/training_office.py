@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paddock.datasets.registration import register_entry
 from paddock.datasets.sources import Access
@@ -13,6 +13,9 @@ from paddock.jobs.store import Job
 from paddock.post_training import job as training_job
 from paddock.post_training.schemas import PreferenceOptimizeRequest, SupervisedFineTuneRequest
 from paddock.wiring import Resources
+
+if TYPE_CHECKING:
+    from paddock.post_training.search import Search
 
 
 def add_dataset(resources: Resources, dataset_id: str, rows: list[dict[str, Any]]) -> None:
@@ -79,7 +82,13 @@ def submit(resources: Resources, request: dict[str, Any]) -> Job:
     if "finetuned_model" in request:
         preference = PreferenceOptimizeRequest.model_validate(request)
         return training_job.submit_preference(
-            preference, resources.jobs, resources.datasets, resources.checkpoints, resources.inference
+            preference,
+            resources.settings,
+            resources.jobs,
+            resources.datasets,
+            resources.checkpoints,
+            resources.inference,
+            resources.scores,
         )
     supervised = SupervisedFineTuneRequest.model_validate(request)
     return training_job.submit_supervised(
@@ -89,20 +98,52 @@ def submit(resources: Resources, request: dict[str, Any]) -> Job:
         resources.datasets,
         resources.checkpoints,
         resources.inference,
+        resources.scores,
     )
 
 
 def run(resources: Resources, request: dict[str, Any], *, on_start: Callable[[Progress], None] | None = None) -> Job:
     """Submit a job and do one attempt at it in this process, as `runners` does in one of its own."""
-
     submit(resources, request)
+    return run_next(resources, on_start=on_start)
+
+
+def run_next(resources: Resources, *, on_start: Callable[[Progress], None] | None = None) -> Job:
+    """Do one attempt at the oldest job that waits, in this process."""
     job = resources.jobs.claim(worker_id="test", lease_seconds=600)
     assert job is not None
     progress = Progress(job, resources.jobs)
     if on_start is not None:
         on_start(progress)
     training_job.run(progress, resources.settings, resources.datasets, resources.checkpoints, resources.inference)
+    return complete(resources, progress)
+
+
+def complete(resources: Resources, progress: Progress) -> Job:
+    """End a job whose work is done."""
+    job = progress.job
     with progress.write() as connection:
         progress.flush_metrics(connection)
         states.complete(connection, resources.database.now(), job.job_id, job.attempt)
     return resources.jobs.get(job.job_id)
+
+
+def start_search(resources: Resources) -> tuple[Progress, Search]:
+    """Begin an attempt at the oldest search that waits."""
+    from paddock.post_training.search import Search  # and with it Optuna, which a submission does without
+
+    job = resources.jobs.claim(worker_id="test", lease_seconds=600, coordinators=True)
+    assert job is not None
+    progress = Progress(job, resources.jobs)
+    stores = resources.jobs, resources.trials, resources.checkpoints
+    return progress, Search(progress, *stores, resources.inference, resources.scores)
+
+
+def run_search(resources: Resources, request: dict[str, Any]) -> Job:
+    """Submit a search and do it to its end, with its trials one by one, in this process."""
+    submit(resources, request)
+    progress, search = start_search(resources)
+    while not search.advance():
+        run_next(resources)
+    search.keep_best()
+    return complete(resources, progress)

@@ -59,9 +59,10 @@ class _Page(msgspec.Struct):
 class Client:
     """A connection to one server. Every method raises `ClientError`."""
 
-    def __init__(self, url: str = DEFAULT_URL) -> None:
+    def __init__(self, url: str = DEFAULT_URL, *, api_key: str | None = None) -> None:
         self.url = url.rstrip("/")
         self._http = httpx.Client(
+            headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
             timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
             # A proxy of the environment leads out of this machine, never to a server on it.
             trust_env=not _is_loopback(self.url),

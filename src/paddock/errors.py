@@ -39,6 +39,17 @@ class InvalidRequestError(PaddockError):
         self.errors = errors or ((FieldError(pointer, detail),) if pointer is not None else ())
 
 
+class UnauthorizedError(PaddockError):
+    """Nobody knows who asks: the key or token is absent, wrong, or no longer valid. `challenge` says how to say so."""
+
+    status = 401
+    title = "Unauthorized"
+
+    def __init__(self, detail: str, *, challenge: str = "Bearer") -> None:
+        super().__init__(detail)
+        self.challenge = challenge
+
+
 class ForbiddenError(PaddockError):
     """The caller may not do this."""
 
@@ -51,6 +62,13 @@ class NotFoundError(PaddockError):
 
     status = 404
     title = "Not Found"
+
+
+class RequestTimeoutError(PaddockError):
+    """The request did not arrive in time. Official clients send it again by themselves."""
+
+    status = 408
+    title = "Request Timeout"
 
 
 class ConflictError(PaddockError):
@@ -68,14 +86,22 @@ class BodyTooLargeError(PaddockError):
 
 
 class TooManyRequestsError(PaddockError):
-    """More than the server takes on at once; try again after `retry_after_seconds`."""
+    """More than the server takes on at once; try again after `retry_after_seconds`. `limit` is the setting's name."""
 
     status = 429
     title = "Too Many Requests"
 
-    def __init__(self, detail: str, *, retry_after_seconds: int = 1) -> None:
+    def __init__(self, detail: str, *, limit: str, retry_after_seconds: int = 1) -> None:
         super().__init__(detail)
+        self.limit = limit
         self.retry_after_seconds = retry_after_seconds
+
+
+class HeadersTooLargeError(PaddockError):
+    """A request's head is larger than any that a client of this API sends."""
+
+    status = 431
+    title = "Request Header Fields Too Large"
 
 
 class ClientLeftError(PaddockError):

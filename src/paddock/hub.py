@@ -25,6 +25,8 @@ def is_allowed(name: str, settings: Settings) -> bool:
     """Whether a model may be named without being registered: a folder below `model_roots`, or a hub id that matches
     `hub_models`."""
     if Path(name).is_absolute():
+        if "\0" in name:
+            return False
         folder = Path(name).resolve()
         return any(folder.is_relative_to(root.expanduser().resolve()) for root in settings.model_roots)
     return _HUB_ID.fullmatch(name) is not None and any(fnmatch.fnmatchcase(name, p) for p in settings.hub_models)

@@ -1,22 +1,23 @@
 """How the slices' routes read a request: strict JSON bodies, ids in paths, and the server's resources.
 
-FastAPI parses with Python's `json`, which takes NaN and any nesting; `StrictRoute` puts `wire.check_json` before it.
+FastAPI parses with Python's `json`, which takes NaN and any nesting; `StrictRoute` has `strict_json` do it.
 Errors, limits and the answers' shape belong to `server/`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Collection, Coroutine
+from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, HTTPException, Path, Request, Response
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
+from fastapi import APIRouter, Depends, Header, HTTPException, Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel
 
-from paddock import wire
-from paddock.errors import ClientLeftError, PaddockError
+from paddock import strict_json, wire
+from paddock.errors import ClientLeftError, InvalidRequestError, PaddockError
 
 Result = TypeVar("Result")
 
@@ -24,17 +25,35 @@ EXTENSION: dict[str, Any] = {"x-paddock-extension": True}
 """`openapi_extra` of a route that the contract does not have."""
 
 
+_PARSED_IN_PLACE_BYTES = 64 * 1024
+
+_one_at_a_time: RunVar[CapacityLimiter] = RunVar("one_at_a_time")
+
+
+async def parsed(body: bytes, parse: Callable[..., Result], *arguments: Any) -> Result:
+    """What `parse(body, …)` returns. Long bodies are parsed beside the event loop, and one at a time: the interpreter's
+    lock lets no two go on at once, and each more that waits for it has the event loop wait longer."""
+    if len(body) <= _PARSED_IN_PLACE_BYTES:
+        return parse(body, *arguments)
+    try:
+        limiter = _one_at_a_time.get()
+    except LookupError:
+        _one_at_a_time.set(limiter := CapacityLimiter(1))
+    return await to_thread.run_sync(parse, body, *arguments, limiter=limiter)
+
+
 class StrictRequest(Request):
-    """A request whose `json()` refuses what JSON does not know."""
+    """A request whose `json()` refuses what JSON does not know. `row_fields` of its body hold rows."""
+
+    row_fields: Collection[str] = ()
 
     async def json(self) -> Any:
         body = await self.body()
         try:
-            wire.check_json(body)
+            return await parsed(body, strict_json.parse, self.row_fields)
         except PaddockError as error:
             # FastAPI passes on an HTTPException unchanged and hides every other error behind one of its own.
             raise HTTPException(error.status, detail=error) from error
-        return json.loads(body)
 
 
 class StrictRoute(APIRoute):
@@ -42,9 +61,13 @@ class StrictRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        schema = None if self.body_field is None else self.body_field.field_info.annotation
+        row_fields = wire.row_fields(schema) if isinstance(schema, type) and issubclass(schema, BaseModel) else ()
 
         async def strict(request: Request) -> Response:
-            return await handle(StrictRequest(request.scope, request.receive))
+            strict_request = StrictRequest(request.scope, request.receive)
+            strict_request.row_fields = row_fields
+            return await handle(strict_request)
 
         return strict
 
@@ -56,6 +79,31 @@ def router(*tags: str) -> APIRouter:
 
 PathId = Annotated[str, Path(), AfterValidator(wire.check_id)]
 """A resource's id in the path; declare the route with `{name:path}`, for ids may hold slashes."""
+
+
+StoredNumber = Annotated[int, Query(ge=-(2**63), lt=2**63)]
+"""A number in the query that the database is asked with."""
+
+
+def _idempotency_key(
+    request: Request, key: Annotated[str | None, Header(alias="Idempotency-Key", include_in_schema=False)] = None
+) -> str | None:
+    if key is None:
+        return None
+    if not 1 <= len(key) <= 255:
+        raise InvalidRequestError("An Idempotency-Key has 1 to 255 characters.", pointer="Idempotency-Key")
+    caller = request.scope.get("paddock.caller", "")
+    return f"{caller} {key}" if caller else key
+
+
+IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
+"""The header's value, told apart by who sends it: the same key of another caller is another key."""
+
+
+def count_rows(request: Request, operation: Literal["append", "read"], num_rows: int) -> None:
+    """Note for the metrics that a request appended or read rows."""
+    rows = request.scope.setdefault("paddock.rows", {})
+    rows[operation] = rows.get(operation, 0) + num_rows
 
 
 def raw_body(schema: type[BaseModel]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from paddock import wiring
 from paddock.errors import LostLeaseError, PaddockError
@@ -38,7 +39,20 @@ def _ingest(progress: Progress, resources: Resources) -> None:
     ingest.run(progress, resources.datasets.ingests, Access.of(resources.settings))
 
 
-RUNNERS: dict[str, Runner] = {"eval": _eval, "sft": _post_training, "dpo": _post_training, "ingest": _ingest}
+def _search(progress: Progress, resources: Resources) -> None:
+    from paddock.post_training import search
+
+    search.run(
+        progress,
+        resources.jobs,
+        resources.trials,
+        resources.checkpoints,
+        resources.inference,
+        resources.scores,
+    )
+
+
+RUNNERS: dict[str, Runner] = {"eval": _eval, "sft": _post_training, "dpo": _post_training, "search": _search, "ingest": _ingest}
 
 
 def run_job(settings: Settings, job_id: str, attempt: int) -> int:
@@ -70,6 +84,24 @@ def run_job(settings: Settings, job_id: str, attempt: int) -> int:
             states.complete(connection, resources.database.now(), job_id, attempt)
     except LostLeaseError:
         log.info("The job was cancelled just before it was done.")
+    return 0
+
+
+def train_along(settings: Settings, job_id: str, attempt: int, *, rank: int, meeting: Path) -> int:
+    """Compute along in a training job's attempt, in this process. Returns its exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    resources = wiring.build(settings)
+    job = resources.jobs.get(job_id)
+    if job.attempt != attempt:
+        return 1
+    from paddock.post_training.job import work_along
+
+    progress = Progress(job, resources.jobs)
+    stores = resources.datasets, resources.checkpoints, resources.inference
+    try:
+        work_along(progress, settings, *stores, rank=rank, meeting=meeting)
+    except StopRequestedError:
+        return local.EXIT_STOPPED
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What may stand in a request or an answer: strict JSON, ids, and the class that every schema of the API derives from.
+"""What may stand in a request or an answer: JSON, ids, and the class that every schema of the API derives from.
 
 Knows nothing of HTTP: `server/` reads bodies and writes answers, and calls this for their content.
 """
@@ -9,12 +9,11 @@ import contextvars
 import math
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, NoReturn
+from enum import Enum
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
-
-from paddock.errors import InvalidRequestError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, model_validator
 
 MAX_NESTING = 128
 """Levels of arrays and objects that a body may hold; deeper ones serve only to exhaust a parser's stack."""
@@ -55,11 +54,21 @@ def _as_the_contract_writes(schema: dict[str, Any]) -> None:
 
 
 class Schema(BaseModel):
-    """Base of every class of the contract. Unknown fields are kept aside, so that they can be named as ignored."""
+    """Base of every class of the contract. Unknown fields are kept aside, so that they can be named as ignored; a value
+    is of the type that its field declares, and "8" is no number."""
 
     model_config = ConfigDict(
-        extra="allow", json_schema_extra=_as_the_contract_writes, protected_namespaces=(), allow_inf_nan=False
+        extra="allow",
+        json_schema_extra=_as_the_contract_writes,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        strict=True,
     )
+
+
+Enumeration = TypeVar("Enumeration", bound=Enum)
+Named = Annotated[Enumeration, Strict(False)]
+"""A member of an enumeration, as a body names it: by its value."""
 
 
 class RequestBody(Schema):
@@ -74,12 +83,22 @@ class RequestBody(Schema):
         return self
 
 
+Rows = list[dict[str, Any]]
+"""Rows in a body: what stands in them is their owner's business."""
+
+
+def row_fields(schema: type[BaseModel]) -> tuple[str, ...]:
+    """The fields of a class that hold rows."""
+    return tuple(name for name, field in schema.model_fields.items() if field.annotation == Rows)
+
+
 def _unknown_fields(value: object, pointer: str) -> Iterator[str]:
     if isinstance(value, Schema):
         for name in value.model_extra or ():
             yield f"{pointer}/{escape_pointer(name)}"
-        for name in type(value).model_fields:
-            yield from _unknown_fields(getattr(value, name), f"{pointer}/{name}")
+        for name, field in type(value).model_fields.items():
+            if field.annotation != Rows:
+                yield from _unknown_fields(getattr(value, name), f"{pointer}/{name}")
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _unknown_fields(item, f"{pointer}/{index}")
@@ -93,31 +112,9 @@ def escape_pointer(token: str) -> str:
     return token.replace("~", "~0").replace("/", "~1")
 
 
-def _refuse(message: str) -> NoReturn:
-    raise InvalidRequestError(message, pointer="")
-
-
-def check_json(body: bytes) -> None:
-    """Raise `InvalidRequestError` unless `body` is one JSON value: UTF-8, finite, no lone surrogate, not deep."""
-    check_nesting(body)
-    try:
-        msgspec.json.decode(body)
-    except RecursionError:
-        _refuse(f"The body is nested deeper than {MAX_NESTING} levels.")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        _refuse(f"The body is not valid JSON: {error}.")
-    except ValueError as error:  # an integer too long for Python to parse; inside rows such are kept as text
-        _refuse(f"The body holds a number that cannot be read: {error}.")
-
-
-# Possessive, or the matcher would keep a way back for every character of a string: 2 GB for one of 16 MB.
-_STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
-
-
-def check_nesting(body: bytes) -> None:
-    """Raise `InvalidRequestError` if arrays and objects nest deeper than `MAX_NESTING`."""
-    if is_too_deep(body):
-        _refuse(f"The body is nested deeper than {MAX_NESTING} levels.")
+# What holds no bracket, then brackets; strings are passed over. Possessive, or the matcher would keep a way back for every
+# character of a string: 2 GB for one of 16 MB.
+_BRACKETS = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.?)*+(?:"|\Z))*+([\[\]{},\s]++|\Z)', re.DOTALL)
 
 
 def is_too_deep(text: bytes) -> bool:
@@ -125,14 +122,14 @@ def is_too_deep(text: bytes) -> bool:
     if text.count(b"[") + text.count(b"{") <= MAX_NESTING:
         return False
     depth = 0
-    for match in _STRUCTURE.finditer(text):
-        first = match.group()[:1]
-        if first in b"[{":
-            depth += 1
-            if depth > MAX_NESTING:
-                return True
-        elif first in b"]}":
-            depth -= 1
+    for match in _BRACKETS.finditer(text):
+        for character in match.group(1):
+            if character in b"[{":
+                depth += 1
+                if depth > MAX_NESTING:
+                    return True
+            elif character in b"]}":
+                depth -= 1
     return False
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from paddock.datasets.store import DatasetStore
+from paddock.evaluation.objective import BenchmarkScores
 from paddock.evaluation.store import EvaluationStore
 from paddock.inference.engine import Engine
 from paddock.inference.inference import LOCAL, Inference
@@ -13,6 +14,7 @@ from paddock.inference.remote import RemoteEngine
 from paddock.inference.store import ModelStore
 from paddock.jobs.store import JobStore
 from paddock.post_training.store import CheckpointStore
+from paddock.post_training.trial_store import TrialStore
 from paddock.settings import Settings
 from paddock.storage.data_dir import DataDir
 from paddock.storage.database import Database
@@ -30,6 +32,8 @@ class Resources:
     inference: Inference
     evaluation: EvaluationStore
     checkpoints: CheckpointStore
+    trials: TrialStore
+    scores: BenchmarkScores
 
 
 def build(settings: Settings) -> Resources:
@@ -38,17 +42,22 @@ def build(settings: Settings) -> Resources:
     data_dir.create()
     database = Database(settings.database_url, sqlite_file=data_dir.database_file)
     database.migrate()
-    jobs = JobStore(database)
+    jobs = JobStore(database, max_scheduled=settings.max_scheduled_jobs)
     models = ModelStore(database)
     engines: dict[str, Engine] = {LOCAL: LocalEngine(data_dir.engine_socket, data_dir.checkpoints)}
     engines |= {provider.provider_id: RemoteEngine(provider) for provider in settings.providers}
+    datasets = DatasetStore(database, jobs)
+    inference = Inference(settings, models, engines)
+    evaluation = EvaluationStore(database, jobs)
     return Resources(
         settings=settings,
         data_dir=data_dir,
         database=database,
         jobs=jobs,
-        datasets=DatasetStore(database, jobs),
-        inference=Inference(settings, models, engines),
-        evaluation=EvaluationStore(database, jobs),
+        datasets=datasets,
+        inference=inference,
+        evaluation=evaluation,
         checkpoints=CheckpointStore(database, data_dir, models),
+        trials=TrialStore(database),
+        scores=BenchmarkScores(evaluation, datasets, inference),
     )

@@ -1,7 +1,7 @@
 """Calls every method that one version of `llama-stack-client` has for our operations, and asserts what comes back.
 
 Run by test_official_clients.py as a program of its own, with that version's folder in PYTHONPATH:
-`drive_client.py URL PROXY_URL sync|async`. The client checks each answer against its own types
+`drive_client.py URL PROXY_URL sync|async [too_many]`. The client checks each answer against its own types
 (`_strict_response_validation`); a failed assertion ends the program with its traceback. On success it prints which
 methods were called and which were left out, as JSON. One text serves all versions: what differs is asked of the client.
 """
@@ -12,6 +12,7 @@ import asyncio
 import base64
 import json
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -421,10 +422,44 @@ def retries(driver: Driver, proxied: Driver) -> None:
         jobs.cancel(job_uuid=tune)
 
 
-def main(url: str, proxy_url: str, mode: str) -> None:
+def too_many(driver: Driver, proxied: Driver) -> None:
+    """What is refused for a moment comes again when the server said, and is done once. The server takes one at a time."""
+    name = f"{driver.prefix}/busy"
+    source = {"type": "rows", "rows": sums(0, 1)}
+    driver.datasets.register(dataset_id=name, purpose="eval/question-answer", source=source)
+    driver.benchmarks.register(benchmark_id=name, dataset_id=name, scoring_functions=["basic::equality"])
+    evaluate = {"input_rows": sums(0, 1), "scoring_functions": ["basic::equality"]}
+    evaluation = threading.Thread(
+        target=driver.client.alpha.eval.evaluate_rows,
+        args=(name,),
+        kwargs=evaluate | {"benchmark_config": candidate("sums-1")},
+    )
+    evaluation.start()
+    deadline = time.monotonic() + 30
+    while not _is_refused(lambda: driver.append(name, [])):
+        assert time.monotonic() < deadline
+    patient = proxied.client.with_options(max_retries=5)
+    datasets = patient.datasets if hasattr(patient, "datasets") else patient.beta.datasets
+    proxied.append(name, sums(1, 2), datasets, extra_headers={"X-Count": f"{driver.prefix} too many"})
+    evaluation.join()
+    assert driver.datasets.iterrows(name).data == sums(0, 3)
+
+
+def _is_refused(call: Callable[[], Any]) -> bool:
+    try:
+        call()
+    except llama_stack_client.RateLimitError:
+        return True
+    return False
+
+
+def main(url: str, proxy_url: str, mode: str, *only: str) -> None:
     # Each version marks some of its own methods as deprecated.
     warnings.simplefilter("ignore", DeprecationWarning)
     driver = Driver(url, mode)
+    if "too_many" in only:
+        too_many(driver, Driver(proxy_url, mode))
+        return
     for scenario in (support, models, datasets, scoring, evaluation, inference, post_training):
         scenario(driver)
     retries(driver, Driver(proxy_url, mode))

@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import yaml
+
+from contract import watch
 
 _STARTED = re.compile(r"Paddock serves (http://\S+) from")
 START_SECONDS = 30.0
@@ -48,7 +51,7 @@ class LiveServer:
     def log(self) -> str:
         return self._log_file.read_text()
 
-    def start(self) -> None:
+    def start(self, before_exec: Callable[[], None] | None = None) -> None:
         """Start the server and wait for its health. Its own log says where it listens."""
         offset = self._log_file.stat().st_size if self._log_file.exists() else 0
         with self._log_file.open("ab") as log:
@@ -62,6 +65,7 @@ class LiveServer:
                 stdin=subprocess.DEVNULL,
                 env=os.environ | {"HF_HUB_OFFLINE": "1"},
                 start_new_session=True,
+                preexec_fn=before_exec,  # noqa: PLW1509  # tests have no threads that hold locks
             )
         deadline = time.monotonic() + START_SECONDS
         while (found := _STARTED.search(self.log[offset:])) is None:
@@ -69,6 +73,7 @@ class LiveServer:
             assert time.monotonic() < deadline, self.log
             time.sleep(0.02)
         self.url = found.group(1)
+        watch.follow(self.url)
         self.http.close()
         self.http = httpx.Client(base_url=self.url, timeout=60)
         while True:

@@ -55,33 +55,39 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path, minilm: P
 
 @pytest.fixture(scope="module")
 def proxy(server: LiveServer) -> Iterator[CuttingProxy]:
-    port = httpx.URL(server.url).port
-    assert port is not None
-    with CuttingProxy(port) as proxy:
+    with CuttingProxy(_port(server)) as proxy:
         yield proxy
 
 
-def _drive(*command: str, environment: dict[str, str]) -> dict[str, Any]:
-    """Run one client's program; its report of what it called."""
+def _port(server: LiveServer) -> int:
+    port = httpx.URL(server.url).port
+    assert port is not None
+    return port
+
+
+def _run(*command: str, environment: dict[str, str]) -> str:
+    """Run one client's program; what it printed."""
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=DRIVER_SECONDS, check=False, env=os.environ | environment
     )
     # The clients log each request; the end is what says why one failed.
     assert done.returncode == 0, done.stdout + done.stderr[-6000:]
-    report: dict[str, Any] = json.loads(done.stdout)
-    assert report["left_out"] == []
-    return report
+    return done.stdout
+
+
+def _python(version: str, *arguments: str) -> str:
+    """Run the program of Python's clients with one version."""
+    folder = install_clients.folder("pip", version)
+    assert folder.exists(), f"llama-stack-client {version} is not installed: run `make setup`."
+    path = os.pathsep.join([str(folder), str(HERE), str(HERE.parent)])
+    return _run(sys.executable, str(HERE / "drive_client.py"), *arguments, environment={"PYTHONPATH": path})
 
 
 @pytest.mark.parametrize("mode", ["sync", "async"])
 @pytest.mark.parametrize("version", install_clients.pinned("pip"))
 def test_python(server: LiveServer, proxy: CuttingProxy, version: str, mode: str) -> None:
-    folder = install_clients.folder("pip", version)
-    assert folder.exists(), f"llama-stack-client {version} is not installed: run `make setup`."
-    path = os.pathsep.join([str(folder), str(HERE), str(HERE.parent)])
-    command = (sys.executable, str(HERE / "drive_client.py"), server.url, proxy.url, mode)
-    report = _drive(*command, environment={"PYTHONPATH": path})
-    assert report["version"] == version
+    report = json.loads(_python(version, server.url, proxy.url, mode))
+    assert (report["version"], report["left_out"]) == (version, [])
     # 0.7.5 has no post-training and registers no models; 0.3.5 unregisters neither benchmarks nor functions.
     assert len(report["called"]) >= 35
     assert _seen(proxy, f"v{version}-{mode}") == {
@@ -103,9 +109,22 @@ def test_typescript(server: LiveServer, proxy: CuttingProxy, version: str) -> No
         pytest.skip(
             f"*** NOT TESTED: the TypeScript client {version} needs node and npm's registry at `make setup`. ***"
         )
-    report = _drive(node, str(HERE / "drive_client.cjs"), str(folder), server.url, proxy.url, environment={})
-    assert report["version"] == version
+    command = (node, str(HERE / "drive_client.cjs"), str(folder), server.url, proxy.url)
+    report = json.loads(_run(*command, environment={}))
+    assert (report["version"], report["left_out"]) == (version, [])
     assert len(report["called"]) >= 35
     assert _seen(proxy, f"v{version}-ts") == {
         "register": 2, "append": 2, "run_eval": 2, "conflict": 1, "not found": 1, "down": 3,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("version", install_clients.pinned("pip"))
+def test_too_many_requests_come_again_and_are_done_once(tmp_path: Path, version: str) -> None:
+    models = [{"model_id": "sums-1", "provider_id": "lab", "model_type": "llm"}]
+    with ModelServer(_answer, delay_seconds=1.0) as model_server:
+        resources = {"models": models}
+        settings = {"providers": [lab(model_server)], "registered_resources": resources, "max_requests_in_flight": 1}
+        with LiveServer(tmp_path, **settings) as server, CuttingProxy(_port(server)) as proxy:
+            _python(version, server.url, proxy.url, "sync", "too_many")
+            assert _seen(proxy, f"v{version}-sync")["too many"] >= 2
+            assert " 429 " in server.log

@@ -61,7 +61,7 @@ def test_a_second_server_on_the_same_folder_is_refused(tmp_path: Path) -> None:
 def test_a_taken_port_and_an_open_host_are_refused_in_words(tmp_path: Path) -> None:
     with LiveServer(tmp_path) as server:
         port = str(httpx.URL(server.url).port)
-        for flags, words in ((["--port", port], "Choose another --port"), (["--host", "0.0.0.0"], "loopback only")):
+        for flags, words in ((["--port", port], "Choose another --port"), (["--host", "0.0.0.0"], "on loopback only")):
             other = subprocess.run(
                 [sys.executable, "-m", "paddock", "serve", "--data-dir", str(tmp_path / "other"), *flags],
                 capture_output=True,

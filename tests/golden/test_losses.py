@@ -33,16 +33,67 @@ ORACLE = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(losses.LOSSES))
-def test_preference_losses(name: str) -> None:
-    margins_P = torch.tensor(MARGINS, dtype=torch.float64, requires_grad=True)
-    values_P = losses.LOSSES[name](margins_P, BETA)
+@pytest.mark.parametrize("name", sorted(losses.MARGIN_LOSSES))
+def test_losses_of_the_margin(name: str) -> None:
+    # Only the difference counts, wherever the two log-ratios lie.
+    log_ratios_P2 = torch.tensor([[h + 0.5, 0.5] for h in MARGINS], dtype=torch.float64, requires_grad=True)
+    values_P = losses.MARGIN_LOSSES[name](log_ratios_P2, BETA)
     values_P.sum().backward()
     value, slope = ORACLE[name]
     assert values_P.tolist() == pytest.approx(GOLDEN[name], rel=1e-12)
     assert values_P.tolist() == pytest.approx([value(h) for h in MARGINS], rel=1e-12)
-    assert margins_P.grad is not None
-    assert margins_P.grad.tolist() == pytest.approx([slope(h) for h in MARGINS], rel=1e-12)
+    assert log_ratios_P2.grad is not None
+    assert log_ratios_P2.grad[:, 0].tolist() == pytest.approx([slope(h) for h in MARGINS], rel=1e-12)
+    assert log_ratios_P2.grad[:, 1].tolist() == pytest.approx([-slope(h) for h in MARGINS], rel=1e-12)
+
+
+LOG_RATIOS = [(0.0, 0.0), (1.5, -2.0), (-3.0, 4.0), (20.0, -35.0)]
+
+
+def _kto_pair(log_ratios: list[tuple[float, float]], kl: tuple[float, float], beta: float) -> list[float]:
+    def value(x: float) -> float:
+        return 1 - 1 / (1 + math.exp(-x))
+
+    return [(value(beta * (chosen - kl[1])) + value(beta * (kl[0] - rejected))) / 2 for chosen, rejected in log_ratios]
+
+
+def test_kto_pair() -> None:
+    log_ratios_P2 = torch.tensor(LOG_RATIOS, dtype=torch.float64, requires_grad=True)
+    kl_2 = losses.kl_estimate(log_ratios_P2)
+    # The mean of the chosen; that of the rejected is below 0, which no divergence is.
+    assert kl_2.tolist() == [pytest.approx(18.5 / 4), 0.0]
+    values_P = losses.kto_pair(log_ratios_P2, kl_2, BETA)
+    values_P.sum().backward()
+    golden = [0.4431964611, 0.4013741998, 0.5294113005, 0.0689317979]
+    assert values_P.tolist() == pytest.approx(golden, rel=1e-8)
+    kl = (18.5 / 4, 0.0)
+    assert values_P.tolist() == pytest.approx(_kto_pair(LOG_RATIOS, kl, BETA), rel=1e-12)
+    # The gradient, by differences with the divergences held where they are: nothing flows through them.
+    step = 1e-6
+    assert log_ratios_P2.grad is not None
+    for pair in range(len(LOG_RATIOS)):
+        for side in range(2):
+            moved = [[list(ratios) for ratios in LOG_RATIOS] for _ in range(2)]
+            moved[0][pair][side] += step
+            moved[1][pair][side] -= step
+            up, down = (sum(_kto_pair([tuple(r) for r in ratios], kl, BETA)) for ratios in moved)
+            assert log_ratios_P2.grad[pair, side].item() == pytest.approx((up - down) / (2 * step), abs=1e-8)
+
+
+def test_losses_hold_in_float32() -> None:
+    """What the loop computes in, against float64: values and gradients within 1e-6."""
+    kl_2 = torch.tensor([0.3, 0.1])
+    for name in ("sigmoid", "hinge", "kto_pair"):
+        seen = []
+        for dtype in (torch.float32, torch.float64):
+            log_ratios_P2 = torch.tensor([[h, -h / 2] for h in MARGINS], dtype=dtype, requires_grad=True)
+            if name == "kto_pair":
+                values_P = losses.kto_pair(log_ratios_P2, kl_2.to(dtype), BETA)
+            else:
+                values_P = losses.MARGIN_LOSSES[name](log_ratios_P2, BETA)
+            values_P.sum().backward()
+            seen.append((values_P.detach().double(), log_ratios_P2.grad.double()))
+        torch.testing.assert_close(seen[0], seen[1], rtol=0, atol=1e-6)
 
 
 def test_token_log_probs_are_of_the_targets_alone() -> None:
@@ -52,7 +103,6 @@ def test_token_log_probs_are_of_the_targets_alone() -> None:
     )
 
 
-def test_sequences_are_summed_not_averaged() -> None:
-    is_target_BT = torch.tensor([[False, True, True], [True, False, False]])
-    sums_B = losses.sequence_log_probs(torch.tensor([-1.0, -2.0, -4.0]), is_target_BT)
-    assert sums_B.tolist() == [-3.0, -4.0]
+def test_answers_are_summed_not_averaged() -> None:
+    sums_M = losses.answer_log_probs(torch.tensor([-1.0, -2.0, -4.0]), torch.tensor([2, 1]))
+    assert sums_M.tolist() == [-3.0, -4.0]

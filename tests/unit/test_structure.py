@@ -30,6 +30,11 @@ ALLOWED = {
     "sentence_transformers": r"inference/local_models/.*",
     "PIL": r"inference/local_models/images\.py",
     "pyarrow": r"datasets/.*",
+    "mlflow": r"post_training/loggers/mlflow\.py",
+    "tensorboard": r"post_training/loggers/tensorboard\.py",
+    "trackio": r"post_training/loggers/trackio\.py",
+    "wandb": r"post_training/loggers/wandb\.py",
+    "optuna": r"post_training/study\.py",
     "click": r"cli/.*",
 }
 

@@ -1,4 +1,4 @@
-"""The command line, one file a command. All but `serve` and the two that start processes speak HTTP to a server."""
+"""The command line, one file a command. All but `serve` and those that processes are started with speak HTTP to a server."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from paddock import __version__
 COMMANDS = {
     "serve": "paddock.cli.serve:serve",
     "quickstart": "paddock.cli.quickstart:quickstart",
+    "configure": "paddock.cli.configure:configure",
     "datasets": "paddock.cli.datasets:datasets",
     "models": "paddock.cli.models:models",
     "benchmarks": "paddock.cli.benchmarks:benchmarks",
@@ -23,7 +24,9 @@ COMMANDS = {
     "jobs": "paddock.cli.jobs:jobs",
     "providers": "paddock.cli.providers:providers",
     "inspect": "paddock.cli.inspect:inspect",
+    "keys": "paddock.cli.keys:keys",
     "run-job": "paddock.cli.processes:run_job",
+    "train-worker": "paddock.cli.processes:train_worker",
     "run-engine": "paddock.cli.processes:run_engine",
 }
 """Each command and where it stands; it is imported when it is called, so that `serve` pays for itself alone."""

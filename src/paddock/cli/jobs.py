@@ -9,17 +9,20 @@ import click
 from rich.table import Table
 
 from paddock import terminal
+from paddock.cli import curve
 from paddock.cli.options import follow_job, json_option, speaks_to_server
 from paddock.client import FINAL_STATUSES, Client, quoted
+
+_DRAWN_FIRST = ("loss", "validation_loss", "value")
 
 
 @click.group()
 def jobs() -> None:
-    """Jobs of every kind: list, show, logs, watch, cancel."""
+    """Jobs of every kind: list, show, logs, metrics, watch, cancel."""
 
 
 @jobs.command("list")
-@click.option("--kind", help="Only jobs of this kind: eval, sft, dpo.")
+@click.option("--kind", help="Only jobs of this kind: eval, sft, dpo, search.")
 @click.option("--status", type=click.Choice(["scheduled", "in_progress", *FINAL_STATUSES]), help="Only those.")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="The newest so many.")
 @speaks_to_server
@@ -83,6 +86,44 @@ def logs(client: Client, job_id: str, follows: bool, attempt: int | None) -> Non
     Example: paddock jobs logs -f my-first"""
     for piece in client.log(job_id, attempt=attempt, follow=follows):
         click.echo(piece, nl=False)
+
+
+@jobs.command()
+@click.argument("job_id")
+@click.option("--series", "names", multiple=True, help="Draw this one; may be given several times (default: the loss).")
+@speaks_to_server
+@json_option
+def metrics(client: Client, job_id: str, names: tuple[str, ...], as_json: bool) -> None:
+    """Draw what a job has measured by step: a training's loss, a search's values.
+
+    Example: paddock jobs metrics my-first --series loss --series lr"""
+    points = client.get(f"/v1alpha/jobs/{quoted(job_id)}/metrics")["data"]
+    if as_json:
+        terminal.print_json(points)
+        return
+    series: dict[str, list[tuple[int, float]]] = {}
+    for point in points:
+        for name, value in point.items():
+            if name not in ("step", "at") and isinstance(value, int | float):
+                series.setdefault(name, []).append((point["step"], float(value)))
+    unknown = [name for name in names if name not in series]
+    if unknown or not series:
+        there = f"It has {', '.join(series)}." if series else "It has measured nothing yet."
+        raise click.ClickException(f"The job {job_id} has no series {', '.join(unknown) or 'to show'}. {there}")
+    drawn = names or tuple(name for name in _DRAWN_FIRST if name in series) or tuple(series)[:1]
+    for name in drawn:
+        click.echo("\n".join([name, *curve.draw(series[name]), ""]))
+    others = terminal.table("Series", "First", "", "Last", "Points", numbers=("First", "Last", "Points"))
+    for name, values in series.items():
+        numbers = [value for _, value in values]
+        others.add_row(
+            terminal.cell(name),
+            f"{numbers[0]:.4g}",
+            terminal.sparkline(numbers),
+            f"{numbers[-1]:.4g}",
+            str(len(numbers)),
+        )
+    terminal.out().print(others)
 
 
 @jobs.command()

@@ -10,28 +10,55 @@ from typing import Any, Concatenate, ParamSpec
 import click
 
 from paddock import terminal
+from paddock.cli import remembered
 from paddock.client import DEFAULT_URL, Client, ClientError
 
 P = ParamSpec("P")
 
 _EXIT_INTERRUPTED = 130
+_UNAUTHORIZED = 401
 
 
 def speaks_to_server(command: Callable[Concatenate[Client, P], None]) -> Callable[P, None]:
-    """Give a command `--url` and, as its first argument, a client of that server; its errors become one message."""
+    """Give a command `--url`, `--api-key` and, as its first argument, a client of that server; its errors become one
+    message."""
 
     @click.option(
-        "--url", envvar="PADDOCK_URL", default=DEFAULT_URL, show_default=True, help="The server, or set PADDOCK_URL."
+        "--url",
+        envvar="PADDOCK_URL",
+        default=remembered.url,
+        show_default=f"what `paddock configure` kept, else {DEFAULT_URL}",
+        help="The server, or set PADDOCK_URL.",
+    )
+    @click.option(
+        "--api-key",
+        envvar="PADDOCK_API_KEY",
+        callback=printable_key,
+        help="The key for the server, better set as PADDOCK_API_KEY: other users of this machine see options.",
     )
     @functools.wraps(command)
     def with_client(*args: P.args, **kwargs: P.kwargs) -> None:
-        with Client(str(kwargs.pop("url"))) as client:
+        url, given_key = str(kwargs.pop("url")), kwargs.pop("api_key")
+        api_key = remembered.key_for(url) if given_key is None else str(given_key)
+        with Client(url, api_key=api_key) as client:
             try:
                 command(client, *args, **kwargs)
             except ClientError as error:
-                raise click.ClickException(terminal.explain(error)) from None
+                hint = (
+                    "\nSet PADDOCK_API_KEY to a key of this server, or `paddock configure` keeps one."
+                    if error.status == _UNAUTHORIZED
+                    else ""
+                )
+                raise click.ClickException(terminal.explain(error) + hint) from None
 
     return with_client
+
+
+def printable_key(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """The callback of an option that is a key: None where it is empty."""
+    if value and not (value.isascii() and value.isprintable()):
+        raise click.BadParameter("a key is printable ASCII")  # which does not repeat it
+    return value or None
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the server's answer as JSON.")

@@ -1,8 +1,9 @@
-"""The two commands that the server starts its children with. Nobody types them; they want their settings on stdin."""
+"""The commands that the server starts its children with. Nobody types them; they want their settings on stdin."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -17,6 +18,18 @@ def run_job(job_id: str, attempt: int) -> None:
     from paddock import runners
 
     sys.exit(runners.run_job(local.read_settings(), job_id, attempt))
+
+
+@click.command("train-worker", hidden=True)
+@click.argument("job_id")
+@click.option("--attempt", type=int, required=True)
+@click.option("--rank", type=int, required=True)
+@click.option("--meeting", type=Path, required=True)
+def train_worker(job_id: str, attempt: int, rank: int, meeting: Path) -> None:
+    """Compute along in a training job (started by the job's own process)."""
+    from paddock import runners
+
+    sys.exit(runners.train_along(local.read_settings(), job_id, attempt, rank=rank, meeting=meeting))
 
 
 @click.command("run-engine", hidden=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from pathlib import Path
 
 import click
@@ -18,24 +16,30 @@ from paddock.settings import Settings
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where all state lies (default ~/.paddock).")
 @click.option("--host", help="Address to listen on (default 127.0.0.1).")
 @click.option("--port", type=int, help="Port to listen on; 0 takes a free one (default 8321).")
+@click.option("--allow-anyone", is_flag=True, default=None, help="Listen beyond loopback without keys.")
 @click.option("--replace", is_flag=True, help="Let registered resources of the configuration replace older ones.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 def serve(
-    config: Path | None, data_dir: Path | None, host: str | None, port: int | None, replace: bool, log_level: str
+    config: Path | None,
+    data_dir: Path | None,
+    host: str | None,
+    port: int | None,
+    allow_anyone: bool | None,
+    replace: bool,
+    log_level: str,
 ) -> None:
     """Serve the API on 127.0.0.1:8321 until Ctrl-C."""
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
     try:
-        settings = settings_module.load(config, data_dir=data_dir, host=host, port=port)
-        _run(settings, replace=replace)
+        settings = settings_module.load(config, data_dir=data_dir, host=host, port=port, allow_anyone=allow_anyone)
+        _run(settings, replace=replace, log_level=log_level)
     except PaddockError as error:
         raise click.ClickException(error.detail) from None
 
 
-def _run(settings: Settings, *, replace: bool) -> None:
+def _run(settings: Settings, *, replace: bool, log_level: str) -> None:
     # Imported here: `--help` and a wrong setting need none of it.
+    from paddock.server import logs
     from paddock.server.serving import serve_forever
 
+    logs.configure(log_level, settings.log_format)
     serve_forever(settings, replace=replace)

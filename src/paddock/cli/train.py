@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from datetime import datetime
 from itertools import islice
@@ -14,8 +15,8 @@ from paddock import terminal
 from paddock.cli import jobs
 from paddock.cli.json_values import json_object
 from paddock.cli.options import command_line, follow_job, follow_option, json_option, speaks_to_server
-from paddock.cli.training_options import lora_config, training_config, training_options
-from paddock.client import Client
+from paddock.cli.training_options import lora_config, search_and_loggers, training_config, training_options
+from paddock.client import Client, quoted
 
 _JOB = "/v1alpha/post-training/job"
 
@@ -48,6 +49,8 @@ def sft(
     algorithm_config: dict[str, Any] | None,
     checkpoint_dir: str | None,
     job_id: str | None,
+    search: dict[str, Any] | None,
+    loggers: tuple[str, ...],
     follows: bool,
     as_json: bool,
     **training: Any,
@@ -57,12 +60,14 @@ def sft(
     \b
     Examples:
       paddock train sft --model small --dataset my/train --job-id my-first
-      paddock train sft --model small --dataset my/train --full --epochs 3 --lr 2e-5 --no-follow"""
+      paddock train sft --model small --dataset my/train --full --epochs 3 --lr 2e-5 --no-follow
+      paddock train sft --model small --dataset my/train --validation my/held-out --lr 1e-4 --search search.json"""
     body = {
         "job_uuid": job_id or _new_job_id("sft"),
         "model": model,
         "algorithm_config": algorithm_config or (lora_config(rank, alpha, attn_modules) if lora else None),
         "training_config": training_config(packed=packed, train_on_input=train_on_input, **training),
+        **search_and_loggers(search, loggers),
     }
     if checkpoint_dir is not None:
         body["checkpoint_dir"] = checkpoint_dir
@@ -90,6 +95,8 @@ def dpo(
     alpha: int,
     attn_modules: tuple[str, ...],
     job_id: str | None,
+    search: dict[str, Any] | None,
+    loggers: tuple[str, ...],
     follows: bool,
     as_json: bool,
     **training: Any,
@@ -105,6 +112,7 @@ def dpo(
         "finetuned_model": model,
         "algorithm_config": algorithm,
         "training_config": training_config(**training),
+        **search_and_loggers(search, loggers),
     }
     _submit(client, "/v1alpha/post-training/preference-optimize", body, follows=follows, as_json=as_json)
 
@@ -163,6 +171,33 @@ def artifacts(client: Client, job_id: str, as_json: bool) -> None:
 @train.command()
 @click.argument("job_id")
 @speaks_to_server
+@json_option
+def trials(client: Client, job_id: str, as_json: bool) -> None:
+    """List the trials of a hyperparameter search, with their values; the best so far is marked.
+
+    Example: paddock train trials my-search"""
+    answer = client.get(f"/v1alpha/post-training/jobs/{quoted(job_id)}/trials")
+    if as_json:
+        terminal.print_json(answer)
+        return
+    varied = list(answer["data"][0]["parameters"]) if answer["data"] else []
+    columns = [pointer.rpartition("/")[2] for pointer in varied]
+    table = terminal.table("", "Trial", "Status", "Value", *columns, "Remark", numbers=("Trial", "Value", *columns))
+    for trial in answer["data"]:
+        value = "" if trial["value"] is None else f"{trial['value']:.4g}"
+        parameters = [terminal.cell(_shown(trial["parameters"][pointer])) for pointer in varied]
+        mark = "*" if trial["number"] == answer["best"] else ""
+        table.add_row(mark, str(trial["number"]), trial["status"], value, *parameters, terminal.cell(trial["error"]))
+    terminal.out().print(table)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value) if isinstance(value, list) else str(value)
+
+
+@train.command()
+@click.argument("job_id")
+@speaks_to_server
 def cancel(client: Client, job_id: str) -> None:
     """Cancel a training job; the checkpoints that it has published stay.
 
@@ -173,7 +208,7 @@ def cancel(client: Client, job_id: str) -> None:
 
 def _submit(client: Client, path: str, body: dict[str, Any], *, follows: bool, as_json: bool) -> None:
     """Submit a training job, follow it where that is wanted, and show its checkpoints."""
-    answer = client.post(path, {**body, "hyperparam_search_config": {}, "logger_config": {}})
+    answer = client.post(path, body)
     job_id = answer["job_uuid"]
     if not follows:
         if as_json:

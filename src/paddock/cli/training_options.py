@@ -37,7 +37,7 @@ _OPTIONS = (
     click.option("--max-seq-len", type=click.IntRange(min=2), help="Longer rows are cut to so many tokens."),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of order and new weights."),
     click.option(
-        "--dtype", type=click.Choice(["bf16", "fp32"]), default="bf16", show_default=True, help="To compute in."
+        "--dtype", type=click.Choice(["bf16", "fp16", "fp32"]), default="bf16", show_default=True, help="To compute in."
     ),
     click.option(
         "--format",
@@ -64,6 +64,18 @@ _OPTIONS = (
         type=json_object,
         help="The contract's object, as JSON or a file: what it says stands over the options.",
     ),
+    click.option(
+        "--search",
+        type=json_object,
+        help="Search for hyperparameters as this object says, as JSON or a file (docs/post-training.md).",
+    ),
+    click.option(
+        "--logger",
+        "loggers",
+        multiple=True,
+        type=click.Choice(["tensorboard", "mlflow", "wandb", "trackio"]),
+        help="Where the server also logs the training to; may be given several times.",
+    ),
     click.option("--job-id", help="The job's id, and so its checkpoints' (default: made up)."),
 )
 
@@ -83,6 +95,14 @@ def lora_config(rank: int, alpha: int, attn_modules: tuple[str, ...]) -> dict[st
         "apply_lora_to_output": False,
         "rank": rank,
         "alpha": alpha,
+    }
+
+
+def search_and_loggers(search: dict[str, Any] | None, loggers: tuple[str, ...]) -> dict[str, Any]:
+    """The contract's `hyperparam_search_config` and `logger_config`."""
+    return {
+        "hyperparam_search_config": search or {},
+        "logger_config": {"loggers": list(loggers)} if loggers else {},
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 from pydantic import ValidationError
 
-from paddock import wire
+from paddock import strict_json, wire
 from paddock.datasets import rows
 from paddock.datasets.rows import RowError
 from paddock.datasets.schemas import AppendRowsRequest, RegisterDatasetRequest, RowsDataSource
@@ -36,13 +36,15 @@ class Registration:
 
 def parse_registration(body: bytes) -> Registration:
     """Read the body of `register_dataset`. Raises `InvalidRequestError`."""
-    members = _members(body)
+    members = _members(body, "")
     source = _source(members)
-    values = {name: _value(raw, f"/{wire.escape_pointer(name)}") for name, raw in members.items() if name != "source"}
+    rest = dict(members)
     if source is not None:
-        values["source"] = _source_value(source)
-    elif "source" in members:
-        values["source"] = _value(members["source"], "/source")
+        rest["source"] = msgspec.Raw(_without_rows(source))
+    values = strict_json.parse(_object(rest), ("metadata",))
+    if source is not None:
+        # The contract has a default for `type` and tells the two sources apart by it: what is there decides.
+        values["source"] = {"type": "rows" if "rows" in source else "uri"} | values["source"]
     request = _validated(RegisterDatasetRequest, values)
     metadata = members["metadata"] if request.metadata is not None and "metadata" in members else msgspec.Raw(b"{}")
     texts: Sequence[str] = ()
@@ -68,42 +70,38 @@ def parse_rows(body: bytes, dataset_id: str) -> Sequence[str]:
     """Read the body of `append_rows`: the texts of its rows. Raises `InvalidRequestError`.
 
     A `dataset_id` in the body, which some clients send, must be the path's."""
-    members = _members(body)
-    named = members.pop("dataset_id", None)
-    if named is not None and _value(named, "/dataset_id") != dataset_id:
+    members = _members(body, "")
+    values = strict_json.parse(_without_rows(members))
+    if values.pop("dataset_id", None) not in (None, dataset_id):
         raise InvalidRequestError("`dataset_id` names another dataset than the path.", pointer="/dataset_id")
-    _validated(AppendRowsRequest, {name: [] if name == "rows" else None for name in members})
+    _validated(AppendRowsRequest, values)
     return _texts(members["rows"], "/rows")
 
 
-def _members(body: bytes) -> Members:
+def _members(document: bytes | msgspec.Raw, pointer: str) -> Members:
     try:
-        return rows.open_object(body)
+        members = rows.open_object(document)
     except ValueError as error:
-        raise InvalidRequestError(f"The body {error}.", pointer="") from None
+        raise InvalidRequestError(f"The body {error}.", pointer=pointer) from None
+    name = rows.repeated_name(document, members)
+    if name is not None:
+        place = f"{pointer}/{wire.escape_pointer(name)}"
+        raise InvalidRequestError(f"{place}: this name stands more than once.", pointer=place)
+    return members
 
 
 def _source(members: Members) -> Members | None:
     """The members of `source`, or None if it is no object; its class says so then."""
     raw = members.get("source")
-    return rows.open_object(raw) if raw is not None and memoryview(raw)[0] == ord("{") else None
+    return _members(raw, "/source") if raw is not None and memoryview(raw)[0] == ord("{") else None
 
 
-def _source_value(source: Members) -> dict[str, Any]:
-    """`source` for its class, its rows left out."""
-    value = {
-        name: _value(raw, f"/source/{wire.escape_pointer(name)}") for name, raw in source.items() if name != "rows"
-    }
-    if "rows" in source:
-        value["rows"] = []
-    # The contract has a default for `type` and tells the two sources apart by it: what is there decides.
-    return {"type": "rows" if "rows" in source else "uri"} | value
+def _without_rows(members: Members) -> bytes:
+    return _object(members | {"rows": msgspec.Raw(b"[]")} if "rows" in members else members)
 
 
-def _value(raw: msgspec.Raw, pointer: str) -> Any:
-    if wire.is_too_deep(bytes(raw)):
-        raise InvalidRequestError(f"This is nested deeper than {wire.MAX_NESTING} levels.", pointer=pointer)
-    return rows.parse(str(raw, "utf-8"))
+def _object(members: Members) -> bytes:
+    return b"{%s}" % b",".join(msgspec.json.encode(name) + b":" + bytes(raw) for name, raw in members.items())
 
 
 def _texts(array: msgspec.Raw, pointer: str) -> Sequence[str]:

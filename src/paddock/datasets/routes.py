@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
-from fastapi import Depends, Header, Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
@@ -20,7 +20,7 @@ from paddock.datasets.schemas import AppendRowsRequest, ListDatasetsResponse, Pa
 from paddock.datasets.sources import Access
 from paddock.datasets.store import DatasetStore, StoredDataset
 from paddock.errors import InvalidRequestError
-from paddock.routing import PathId
+from paddock.routing import IdempotencyKey, PathId
 from paddock.settings import Settings
 
 router = routing.router()
@@ -29,9 +29,6 @@ PROVIDER_ID = "paddock"
 _ITERROWS = "/v1beta/datasetio/iterrows"
 
 _PROFILE_SECONDS = 1.5
-
-_SMALL_BYTES = 128 * 1024
-"""A body up to here is parsed within half a millisecond, not much longer than handing it to a thread takes."""
 
 
 # Coroutines: FastAPI would send a plain function to a thread, which takes longer than all else of a small request.
@@ -45,17 +42,8 @@ async def _access(request: Request) -> Access:
     return Access.of(settings)
 
 
-async def _idempotency_key(
-    key: Annotated[str | None, Header(alias="Idempotency-Key", include_in_schema=False)] = None,
-) -> str | None:
-    if key is not None and not 1 <= len(key) <= 255:
-        raise InvalidRequestError("An Idempotency-Key has 1 to 255 characters.", pointer="Idempotency-Key")
-    return key
-
-
 Datasets = Annotated[DatasetStore, Depends(_datasets)]
 SourceAccess = Annotated[Access, Depends(_access)]
-IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
 
 
 @router.post(
@@ -67,11 +55,9 @@ IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
 async def append_rows(request: Request, datasets: Datasets, dataset_id: PathId, key: IdempotencyKey) -> Response:
     """Append rows to a dataset."""
     body = await request.body()
-    if len(body) <= _SMALL_BYTES:
-        texts = bodies.parse_rows(body, dataset_id)
-    else:
-        texts = await run_in_threadpool(bodies.parse_rows, body, dataset_id)
-    await asyncio.wrap_future(datasets.appends.submit(Append(dataset_id, texts, key, body)))
+    texts = await routing.parsed(body, bodies.parse_rows, dataset_id)
+    num_rows = await asyncio.wrap_future(datasets.appends.submit(Append(dataset_id, texts, key, body)))
+    routing.count_rows(request, "append", num_rows)
     return _json(b"null")
 
 
@@ -82,7 +68,11 @@ async def append_rows(request: Request, datasets: Datasets, dataset_id: PathId, 
     response_description="A PaginatedResponse.",
 )
 def iterrows(
-    datasets: Datasets, dataset_id: PathId, limit: int | None = None, start_index: int | None = None
+    request: Request,
+    datasets: Datasets,
+    dataset_id: PathId,
+    limit: int | None = None,
+    start_index: int | None = None,
 ) -> Response:
     """Get a paginated list of rows from a dataset.
 
@@ -106,6 +96,7 @@ def iterrows(
     url = f"{_ITERROWS}/{quote(dataset_id)}?start_index={end}&limit={limit}" if start < end and has_more else None
     lots = datasets.rows.texts(version, start, max(0, end - start))
     first = next(lots, ())
+    routing.count_rows(request, "read", max(0, end - start))
     if start + len(first) >= end:
         return _json("".join(_page([first], has_more, url)))
     return StreamingResponse(_page(chain([first], lots), has_more, url), media_type="application/json")
@@ -157,11 +148,10 @@ def get_dataset(datasets: Datasets, dataset_id: PathId) -> Response:
 async def register_dataset(request: Request, datasets: Datasets, access: SourceAccess) -> Response:
     """Register a dataset: its rows, or a URI that they are read from, now or, where that takes long, by a job; the
     metadata's `state` says which. The same again is fine."""
-    body = await request.body()
+    parsed = await routing.parsed(await request.body(), bodies.parse_registration)
 
     def register() -> Response:
-        dataset = registration.register(datasets, access, bodies.parse_registration(body))
-        return _dataset_answer(datasets, dataset)
+        return _dataset_answer(datasets, registration.register(datasets, access, parsed))
 
     return await run_in_threadpool(register)
 

@@ -7,14 +7,14 @@ strict JSON all the same: what msgspec takes as syntax, and here what it skips o
 from __future__ import annotations
 
 import json
-import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from paddock import wire
+from paddock import strict_json, wire
 from paddock.errors import InvalidRequestError
 
 MAX_ROW_BYTES = 64 * 1024 * 1024
@@ -63,7 +63,37 @@ def open_object(document: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     except msgspec.DecodeError as error:
-        raise ValueError(f"is not a valid JSON object: {_reason(error)}") from None
+        raise ValueError(f"is not a valid JSON object: {strict_json.reason(error)}") from None
+
+
+_OPENING = re.compile(rb"\s*\{")
+_NAME = re.compile(rb'\s*("(?:[^"\\]|\\.)*+")\s*:\s*', re.DOTALL)
+_BEHIND = re.compile(rb"\s*([,}])")
+
+
+def repeated_name(document: bytes | msgspec.Raw, members: dict[str, msgspec.Raw]) -> str | None:
+    """The first name that an object bears twice, or None; `members` are what `open_object` made of it."""
+    if not members:
+        return None
+    view = memoryview(document)
+    opening = _OPENING.match(view)
+    assert opening is not None
+    place = opening.end()
+    seen: set[str] = set()
+    while True:
+        found = _NAME.match(view, place)
+        assert found is not None
+        name: str = msgspec.json.decode(found.group(1))
+        # `open_object` has the last value of each name: another one in this place belongs to an earlier member.
+        value = memoryview(members[name])
+        place = found.end() + len(value)
+        behind = _BEHIND.match(view, place)
+        if name in seen or behind is None or view[found.end() : place] != value:
+            return name
+        if behind.group(1) == b"}":
+            return None
+        seen.add(name)
+        place = behind.end()
 
 
 def open_array(document: bytes | msgspec.Raw) -> list[msgspec.Raw]:
@@ -74,7 +104,7 @@ def open_array(document: bytes | msgspec.Raw) -> list[msgspec.Raw]:
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     except msgspec.DecodeError as error:
-        raise ValueError(f"is not a valid JSON array: {_reason(error)}") from None
+        raise ValueError(f"is not a valid JSON array: {strict_json.reason(error)}") from None
 
 
 def texts(raws: Sequence[msgspec.Raw]) -> list[str]:
@@ -96,7 +126,7 @@ def text(document: bytes) -> str:
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     except msgspec.DecodeError as error:
-        raise ValueError(f"is not valid JSON: {_reason(error)}") from None
+        raise ValueError(f"is not valid JSON: {strict_json.reason(error)}") from None
     problem = _problem(cut)
     if problem is not None:
         raise ValueError(problem)
@@ -124,28 +154,10 @@ def check_utf8(document: bytes | msgspec.Raw) -> None:
         raise ValueError(f"is not valid UTF-8 (byte {error.start})") from None
 
 
-def _reason(error: msgspec.DecodeError) -> str:
-    reason = str(error).removeprefix("JSON is malformed: ")
-    # msgspec's words for an escape like \\ud800 that has no partner, and for a document that just ends.
-    return "it ends too early, or has a lone surrogate escape" if reason == "Input data was truncated" else reason
-
-
 def parse(row: str) -> Any:
     """The value of checked JSON text: for a row, a dict. Of a key that is there twice the last counts. A number that
     Python can hold neither as an int nor as a finite float (1e400, integers of thousands of digits) is its text."""
     try:
         return msgspec.json.decode(row)
     except msgspec.ValidationError:  # a number out of msgspec's range
-        return json.loads(row, parse_int=_int, parse_float=_float)
-
-
-def _int(digits: str) -> int | str:
-    try:
-        return int(digits)
-    except ValueError:  # longer than `sys.get_int_max_str_digits()`, a limit that belongs to the process
-        return digits
-
-
-def _float(digits: str) -> float | str:
-    value = float(digits)
-    return value if math.isfinite(value) else digits
+        return json.loads(row, parse_int=strict_json.any_number, parse_float=strict_json.any_number)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from paddock.wire import Id, RequestBody, Schema
+from paddock.wire import Id, Named, RequestBody, Rows, Schema
 
 
 class DatasetPurpose(StrEnum):
@@ -33,7 +33,7 @@ class RowsDataSource(Schema):
     """A dataset stored in rows."""
 
     type: Literal["rows"] = "rows"
-    rows: list[dict[str, Any]]
+    rows: Rows
 
 
 DataSource = Annotated[
@@ -51,7 +51,7 @@ class Dataset(Schema):
     )
     provider_id: str = Field(description="ID of the provider that owns this resource")
     type: Literal["dataset"] = "dataset"
-    purpose: DatasetPurpose
+    purpose: Named[DatasetPurpose]
     source: DataSource
     metadata: dict[str, Any] = Field(default_factory=dict, description="Any additional metadata for this dataset")
 
@@ -71,13 +71,13 @@ class PaginatedResponse(Schema):
 
 
 class AppendRowsRequest(RequestBody):
-    rows: list[dict[str, Any]]
+    rows: Rows
 
 
 class RegisterDatasetRequest(RequestBody):
     """A dataset to keep: its rows, or where they are read from, once, when it is registered."""
 
-    purpose: DatasetPurpose
+    purpose: Named[DatasetPurpose]
     source: DataSource
     dataset_id: Id | None = Field(default=None, description="Its id from now on; one is made up where none is given")
     metadata: dict[str, Any] | None = Field(default=None, description="Any additional metadata for this dataset")

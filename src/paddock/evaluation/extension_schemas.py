@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from paddock.evaluation.schemas import ScoringFnParams, ScoringResult
-from paddock.wire import Id, RequestBody, Schema
+from paddock.wire import Id, RequestBody, Rows, Schema
 
 
 class RegisterBenchmarkRequest(RequestBody):
@@ -78,7 +78,7 @@ ScoringFunctionChoice = dict[str, ScoringFnParams | None]
 class ScoreRequest(RequestBody):
     """Rows with their `generated_answer`, and the functions to score them with."""
 
-    input_rows: list[dict[str, Any]]
+    input_rows: Rows
     scoring_functions: ScoringFunctionChoice
 
 

@@ -6,14 +6,12 @@ match them as well.
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from paddock import routing
-from paddock.errors import ConflictError, InvalidRequestError
+from paddock.errors import ConflictError
 from paddock.evaluation import answer, benchmark_routes, comparison_routes, plan, scoring_routes, submission
 from paddock.evaluation.answer import Collected
 from paddock.evaluation.benchmark_routes import Datasets, Evaluation
@@ -24,22 +22,11 @@ from paddock.evaluation.scoring_routes import Models, TheSettings, check_num_row
 from paddock.evaluation.store import EvaluationStore, Once
 from paddock.inference.inference import Inference
 from paddock.jobs import store as job_store
-from paddock.routing import PathId
+from paddock.routing import IdempotencyKey, PathId
 
 _BENCHMARK = "/v1alpha/eval/benchmarks/{benchmark_id:path}"
 
 _eval = routing.router("Eval")
-
-
-def _idempotency_key(
-    key: Annotated[str | None, Header(alias="Idempotency-Key", include_in_schema=False)] = None,
-) -> str | None:
-    if key is not None and not 1 <= len(key) <= 255:
-        raise InvalidRequestError("An Idempotency-Key has 1 to 255 characters.", pointer="Idempotency-Key")
-    return key
-
-
-IdempotencyKey = Annotated[str | None, Depends(_idempotency_key)]
 
 
 @_eval.get(

@@ -13,7 +13,7 @@ from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, ValidationEr
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from paddock.jobs.states import JobStatus
-from paddock.wire import RequestBody, Schema, escape_pointer, ignored_fields
+from paddock.wire import Named, RequestBody, Rows, Schema, escape_pointer, ignored_fields
 
 _EXTENSION: dict[str, Any] = {"x-paddock-extension": True}
 
@@ -149,7 +149,7 @@ class AggregationFunctionType(StrEnum):
 
 
 AggregationFunctions = Annotated[
-    list[AggregationFunctionType], Field(description="Aggregation functions to apply to the scores of each row")
+    list[Named[AggregationFunctionType]], Field(description="Aggregation functions to apply to the scores of each row")
 ]
 
 
@@ -254,7 +254,7 @@ def _below(error: Any) -> InitErrorDetails:
 
 
 class EvaluateRowsRequest(RequestBody):
-    input_rows: list[dict[str, Any]]
+    input_rows: Rows
     scoring_functions: list[str]
     benchmark_config: BenchmarkConfig
 

@@ -93,17 +93,21 @@ def _calibration_rows(labelled: CalibrationSet, benchmark: StoredBenchmark, data
     """The rows that the judges are calibrated on. Raises `InvalidRequestError` if they cannot be."""
     if labelled.dataset_id == benchmark.dataset_id:
         raise InvalidRequestError(
-            f"The benchmark {benchmark.benchmark_id!r} calibrates its judge on its own dataset: label other answers."
+            f"The benchmark {benchmark.benchmark_id!r} calibrates its judge on its own dataset: label other answers.",
+            pointer="benchmark_id",
         )
-    dataset = datasets.get_for(labelled.dataset_id, "")
-    dataset.check_whole()
+    dataset = datasets.get_for(labelled.dataset_id, "benchmark_id")
+    dataset.check_whole("benchmark_id")
     if dataset.state == "reading":
-        raise InvalidRequestError(f"The dataset {labelled.dataset_id!r} is still being read: wait until it is ready.")
+        raise InvalidRequestError(
+            f"The dataset {labelled.dataset_id!r} is still being read: wait until it is ready.", pointer="benchmark_id"
+        )
     version = datasets.version(dataset)
     if version.num_rows > MAX_CALIBRATION_ROWS:
         raise InvalidRequestError(
             f"The dataset {labelled.dataset_id!r} has {version.num_rows} rows; a judge is calibrated on at most "
-            f"{MAX_CALIBRATION_ROWS}."
+            f"{MAX_CALIBRATION_ROWS}.",
+            pointer="benchmark_id",
         )
     calibration.check_rows(labelled, datasets.read(version))
     return version

@@ -77,16 +77,19 @@ class Failure(msgspec.Struct, frozen=True):
     status: int
     title: str
     detail: str
+    pointer: str | None = None
+    """Where in the client's body the fault is, if that is known here."""
 
     @classmethod
     def of(cls, error: PaddockError) -> Failure:
-        return cls(error.status, error.title, error.detail)
+        errors = error.errors if isinstance(error, InvalidRequestError) else ()
+        return cls(error.status, error.title, error.detail, errors[0].pointer if errors else None)
 
     def to_error(self) -> PaddockError:
         """The error that the engine process met, to be raised on this side."""
+        if self.status == InvalidRequestError.status:
+            return InvalidRequestError(self.detail, pointer=self.pointer)
         return _ERRORS.get(self.status, BackendError)(self.detail)
 
 
-_ERRORS: dict[int, type[PaddockError]] = {
-    error.status: error for error in (InvalidRequestError, BackendError, BackendTimeoutError)
-}
+_ERRORS: dict[int, type[PaddockError]] = {error.status: error for error in (BackendError, BackendTimeoutError)}

@@ -49,7 +49,8 @@ class Inference:
         engine = self._engines.get(model.provider_id)
         if engine is None:
             raise InvalidRequestError(
-                f"The model {model.model_id} belongs to the provider {model.provider_id}, which is not configured."
+                f"The model {model.model_id} belongs to the provider {model.provider_id}, which is not configured.",
+                pointer="/model",
             )
         return engine
 

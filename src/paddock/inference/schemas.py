@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import FailFast, Field
 
 from paddock.wire import Id, RequestBody, Schema
 
@@ -62,7 +62,7 @@ def plain_content(content: str | ContentPart) -> Any:
 class RerankRequest(RequestBody):
     model: str
     query: RankedContent
-    items: list[RankedContent]
+    items: Annotated[list[RankedContent], FailFast()]
     max_num_results: int | None = None
 
 
@@ -90,7 +90,7 @@ class RerankDocumentsRequest(RequestBody):
 
     model: str
     query: str
-    documents: list[str | TextDocument] = Field(min_length=1)
+    documents: Annotated[list[str | TextDocument], FailFast()] = Field(min_length=1)
     top_n: int | None = Field(default=None, ge=1)
     return_documents: bool = False
 

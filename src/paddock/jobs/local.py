@@ -29,7 +29,8 @@ def start_process(
 ) -> subprocess.Popen[bytes]:
     """Start `paddock ARGUMENTS` as a child that dies with this process; its output goes to `log_file`."""
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {
+    # Its settings come by its standard input. What the environment says of them may hold keys, which it needs none of.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PADDOCK_")} | {
         # Threads of OpenMP and MKL are set before the libraries are loaded, or not at all.
         "OMP_NUM_THREADS": str(settings.num_threads),
         "MKL_NUM_THREADS": str(settings.num_threads),
@@ -49,7 +50,7 @@ def start_process(
         )
     assert process.stdin is not None
     try:
-        process.stdin.write(settings.model_dump_json().encode() + b"\n")
+        process.stdin.write(settings.for_children().model_dump_json().encode() + b"\n")
         process.stdin.flush()
     except BrokenPipeError:
         pass  # it died at once; whoever waits for it learns so
@@ -81,9 +82,12 @@ def on_terminate(callback: Callable[[], None]) -> None:
 class JobProcess:
     """The process of one attempt, as the worker sees it."""
 
-    def __init__(self, job_id: str, attempt: int, settings: Settings, log_file: Path) -> None:
+    def __init__(
+        self, job_id: str, attempt: int, settings: Settings, log_file: Path, *, is_coordinator: bool = False
+    ) -> None:
         self.job_id = job_id
         self.attempt = attempt
+        self.is_coordinator = is_coordinator
         self._log_file = log_file
         self._stop_asked_at: float | None = None
         self._grace_seconds = settings.cancel_grace_seconds

@@ -12,7 +12,7 @@ from paddock.errors import InvalidRequestError
 from paddock.jobs.schemas import JobRecord, JobSeriesResponse, ListJobsResponse, record
 from paddock.jobs.states import JobStatus
 from paddock.jobs.store import JobStore
-from paddock.routing import PathId
+from paddock.routing import PathId, StoredNumber
 from paddock.storage.data_dir import DataDir
 
 router = routing.router("Jobs")
@@ -31,7 +31,7 @@ def list_jobs(
     jobs: Jobs,
     kind: str | None = None,
     status: JobStatus | None = None,
-    before: int | None = None,
+    before: StoredNumber | None = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> ListJobsResponse:
     """List jobs of every kind, the newest first."""
@@ -42,14 +42,14 @@ def list_jobs(
 
 
 @router.get("/v1alpha/jobs/{job_id:path}/events", openapi_extra=routing.EXTENSION)
-def list_job_events(jobs: Jobs, job_id: PathId, after: int = 0) -> JobSeriesResponse:
+def list_job_events(jobs: Jobs, job_id: PathId, after: StoredNumber = 0) -> JobSeriesResponse:
     """What happened to a job, in order; `after` is the `event_id` of the last one known."""
     jobs.get(job_id)
     return JobSeriesResponse(data=list(jobs.events(job_id, after=after)))
 
 
 @router.get("/v1alpha/jobs/{job_id:path}/metrics", openapi_extra=routing.EXTENSION)
-def list_job_metrics(jobs: Jobs, job_id: PathId, after: int = -1) -> JobSeriesResponse:
+def list_job_metrics(jobs: Jobs, job_id: PathId, after: StoredNumber = -1) -> JobSeriesResponse:
     """A job's series by step: loss, learning rate and the like; `after` is the last step known."""
     jobs.get(job_id)
     return JobSeriesResponse(data=list(jobs.metrics(job_id, after=after)))
@@ -61,7 +61,7 @@ def get_job_log(
     jobs: Jobs,
     job_id: PathId,
     attempt: int | None = None,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[StoredNumber, Query(ge=0)] = 0,
     limit: Annotated[int, Query(ge=1, le=1 << 20)] = 1 << 16,
 ) -> PlainTextResponse:
     """What the job's process printed in its last attempt, or in a named one: `limit` bytes from `offset` on."""

@@ -15,6 +15,7 @@ class JobRecord(Schema):
 
     job_id: str
     kind: str
+    parent_id: str | None
     benchmark_id: str | None
     status: JobStatus
     attempt: int
@@ -52,6 +53,7 @@ def record(job: Job) -> JobRecord:
     return JobRecord(
         job_id=job.job_id,
         kind=job.kind,
+        parent_id=job.parent_id,
         benchmark_id=job.benchmark_id,
         status=job.status,
         attempt=job.attempt,

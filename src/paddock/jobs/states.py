@@ -31,16 +31,27 @@ class JobStatus(StrEnum):
         return self in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
+COORDINATORS = ("search",)
+"""Kinds of jobs that only start other jobs and wait for them: they take none of the places of `max_running_jobs`, which
+the jobs that they wait for need."""
+
 Now = sa.ColumnElement[float]
 """The database's clock, from `Database.now()`."""
 
 
 def claim(
-    connection: sa.Connection, now: Now, *, worker_id: str, lease_seconds: float, skip_locked: bool
+    connection: sa.Connection,
+    now: Now,
+    *,
+    worker_id: str,
+    lease_seconds: float,
+    skip_locked: bool,
+    coordinators: bool = False,
 ) -> str | None:
-    """Start the oldest scheduled job: give it a new attempt and a lease. Returns its id, or None if none waits."""
-    waiting = jobs.c.status == "scheduled", sa.not_(_waits_for_an_ingest())
-    oldest = sa.select(jobs.c.number).where(*waiting).order_by(jobs.c.number).limit(1)
+    """Start the oldest scheduled job, of those that are `coordinators` or of the others: give it a new attempt and a lease.
+    Returns its id, or None if none waits."""
+    oldest = sa.select(jobs.c.number).where(jobs.c.status == "scheduled", sa.not_(_waits_for_an_ingest())).order_by(jobs.c.number).limit(1)
+    oldest = oldest.where(jobs.c.kind.in_(COORDINATORS) if coordinators else jobs.c.kind.not_in(COORDINATORS))
     if skip_locked:
         oldest = oldest.with_for_update(skip_locked=True)
     claimed = connection.execute(
@@ -113,10 +124,12 @@ def _end(
     if ended.rowcount != 1:
         raise LostLeaseError(f"Attempt {attempt} of job {job_id} is over.")
     _record(connection, now, job_id, event, detail)
+    _cancel_children(connection, now, job_id)
 
 
 def cancel(connection: sa.Connection, now: Now, job_id: str) -> bool:
-    """End a scheduled or running job as cancelled. Returns whether it was one; its process is the worker's to stop."""
+    """End a scheduled or running job as cancelled, with the jobs that it started. Returns whether it was one; processes
+    are the worker's to stop."""
     cancelled = connection.execute(
         sa.update(jobs)
         .where(jobs.c.job_id == job_id, jobs.c.status.in_(("scheduled", "in_progress")))
@@ -124,7 +137,17 @@ def cancel(connection: sa.Connection, now: Now, job_id: str) -> bool:
     )
     if cancelled.rowcount == 1:
         _record(connection, now, job_id, "cancelled")
+        _cancel_children(connection, now, job_id)
     return cancelled.rowcount == 1
+
+
+def _cancel_children(connection: sa.Connection, now: Now, job_id: str) -> None:
+    """Nobody waits any more for the jobs that this one started."""
+    children = sa.select(jobs.c.job_id).where(
+        jobs.c.parent_id == job_id, jobs.c.status.in_(("scheduled", "in_progress"))
+    )
+    for child in connection.execute(children).scalars().all():
+        cancel(connection, now, child)
 
 
 def hand_back(connection: sa.Connection, now: Now, job_id: str, attempt: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from paddock import wire
-from paddock.errors import ConflictError, NotFoundError
+from paddock.errors import ConflictError, NotFoundError, TooManyRequestsError
 from paddock.jobs import states
 from paddock.jobs.states import JobStatus
 from paddock.storage.database import Database
@@ -31,13 +31,15 @@ class DatasetVersion:
 
 @dataclass(frozen=True)
 class NewJob:
-    """A job to be submitted. `request` is what the client sent, as parsed; `kind` names its runner."""
+    """A job to be submitted. `request` is what the client sent, as parsed; `kind` names its runner; `parent_id` the job
+    that starts it and waits for it."""
 
     job_id: str
     kind: str
     request: dict[str, Any]
     benchmark_id: str | None = None
     reads: tuple[DatasetVersion, ...] = ()
+    parent_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Job:
     started_at: float | None
     ended_at: float | None
     number: int
+    parent_id: str | None = None
     reads: tuple[DatasetVersion, ...] = field(default=())
 
     @property
@@ -74,16 +77,25 @@ class Job:
         return next(version for version in self.reads if version.dataset_id == dataset_id)
 
 
+_SUBMISSION_LOCK = 7231946023
+"""PostgreSQL's lock under which jobs are counted and added, one submission at a time."""
+
+_FULL_RETRY_SECONDS = 10
+
+
 class JobStore:
     """All jobs of one database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, max_scheduled: int | None = None) -> None:
+        """At most `max_scheduled` jobs wait; None is no bound."""
         self.database = database
+        self._max_scheduled = max_scheduled
 
     def submit(self, new: NewJob, connection: sa.Connection | None = None) -> Job:
         """Take a job on; it is durable when this returns (or when the given transaction commits).
 
-        The same request under the same id answers the job that there is; another one raises `ConflictError`."""
+        The same request under the same id answers the job that there is; another one raises `ConflictError`, and one
+        more than may wait `TooManyRequestsError`."""
         if connection is None:
             with self.database.write() as own:
                 return self.submit(new, own)
@@ -97,12 +109,15 @@ class JobStore:
             if not same:
                 raise ConflictError(f"There is a job {new.job_id} with another request. Choose a new job id.")
             return existing
+        if new.parent_id is None:  # what a job asks for itself was taken on with it
+            self._check_room(connection)
         now = self.database.now()
         connection.execute(
             sa.insert(jobs).values(
                 job_id=new.job_id,
                 kind=new.kind,
                 benchmark_id=new.benchmark_id,
+                parent_id=new.parent_id,
                 request_json=wire.to_json(new.request),
                 status="scheduled",
                 attempt=0,
@@ -125,6 +140,19 @@ class JobStore:
         assert job is not None
         return job
 
+    def _check_room(self, connection: sa.Connection) -> None:
+        if self._max_scheduled is None:
+            return
+        if not self.database.is_sqlite:  # which has one writer at a time anyway
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SUBMISSION_LOCK)))
+        waiting = sa.select(sa.func.count()).select_from(jobs).where(jobs.c.status == "scheduled")
+        if connection.execute(waiting).scalar_one() >= self._max_scheduled:
+            raise TooManyRequestsError(
+                f"{self._max_scheduled} jobs are waiting already (`max_scheduled_jobs`): submit this one later.",
+                limit="max_scheduled_jobs",
+                retry_after_seconds=_FULL_RETRY_SECONDS,
+            )
+
     def find(self, job_id: str, connection: sa.Connection | None = None) -> Job | None:
         """The job of this id, or None."""
         if connection is None:
@@ -135,6 +163,12 @@ class JobStore:
             return None
         reads = connection.execute(sa.select(job_datasets).where(job_datasets.c.job_id == job_id)).all()
         return _job(row, reads)
+
+    def has_prefix(self, prefix: str) -> bool:
+        """Whether the id of any job begins so."""
+        query = sa.select(sa.exists().where(jobs.c.job_id.startswith(prefix, autoescape=True)))
+        with self.database.read() as connection:
+            return bool(connection.execute(query).scalar())
 
     def get(self, job_id: str, *, kinds: Sequence[str] | None = None, benchmark_id: str | None = None) -> Job:
         """The job of this id, kind and benchmark. Raises `NotFoundError`."""
@@ -154,8 +188,10 @@ class JobStore:
         status: JobStatus | None = None,
         before: int | None = None,
         limit: int | None = None,
+        with_children: bool = True,
     ) -> list[Job]:
-        """Jobs, the newest first; `before` is the `number` of the last one of the page before. Without dataset pins."""
+        """Jobs, the newest first, those that other jobs started among them unless said otherwise; `before` is the `number`
+        of the last one of the page before. Without dataset pins."""
         query = sa.select(jobs).order_by(jobs.c.number.desc())
         if kinds is not None:
             query = query.where(jobs.c.kind.in_(kinds))
@@ -163,6 +199,8 @@ class JobStore:
             query = query.where(jobs.c.status == status.value)
         if before is not None:
             query = query.where(jobs.c.number < before)
+        if not with_children:
+            query = query.where(jobs.c.parent_id.is_(None))
         if limit is not None:
             query = query.limit(limit)
         with self.database.read() as connection:
@@ -179,8 +217,8 @@ class JobStore:
             raise ConflictError(f"The job {job_id} is {job.status.value}: there is nothing left to cancel.")
         return job
 
-    def claim(self, *, worker_id: str, lease_seconds: float) -> Job | None:
-        """Start the oldest scheduled job for a worker, or None if none waits."""
+    def claim(self, *, worker_id: str, lease_seconds: float, coordinators: bool = False) -> Job | None:
+        """Start the oldest scheduled job for a worker, or None if none waits; `coordinators` are claimed apart."""
         with self.database.write() as connection:
             job_id = states.claim(
                 connection,
@@ -188,6 +226,7 @@ class JobStore:
                 worker_id=worker_id,
                 lease_seconds=lease_seconds,
                 skip_locked=not self.database.is_sqlite,
+                coordinators=coordinators,
             )
             return None if job_id is None else self.find(job_id, connection)
 
@@ -212,13 +251,21 @@ class JobStore:
             ).one_or_none()
         return found is not None
 
-    def counts(self) -> dict[str, int]:
-        """How many jobs there are in each status."""
+    def counts_by_kind(self) -> dict[tuple[str, str], int]:
+        """How many jobs there are of each kind and status; none of a combination is left out for the kinds that occur."""
+        query = sa.select(jobs.c.kind, jobs.c.status, sa.func.count().label("num_jobs")).group_by(
+            jobs.c.kind, jobs.c.status
+        )
         with self.database.read() as connection:
-            rows = connection.execute(
-                sa.select(jobs.c.status, sa.func.count().label("num_jobs")).group_by(jobs.c.status)
-            ).all()
-        return {status.value: 0 for status in JobStatus} | {row.status: row.num_jobs for row in rows}
+            rows = connection.execute(query).all()
+        nothing = {(row.kind, status.value): 0 for row in rows for status in JobStatus}
+        return nothing | {(row.kind, row.status): row.num_jobs for row in rows}
+
+    def oldest_scheduled_seconds(self) -> float:
+        """How long the job has waited that was submitted first of those that wait; 0 if none does."""
+        query = sa.select(self.database.now() - sa.func.min(jobs.c.created_at)).where(jobs.c.status == "scheduled")
+        with self.database.read() as connection:
+            return float(connection.execute(query).scalar() or 0.0)
 
     def readers(self, dataset_id: str, connection: sa.Connection) -> Sequence[str]:
         """Unfinished jobs that read this dataset."""
@@ -311,5 +358,6 @@ def _job(row: sa.Row[Any], reads: Sequence[sa.Row[Any]]) -> Job:
         started_at=row.started_at,
         ended_at=row.ended_at,
         number=row.number,
+        parent_id=row.parent_id,
         reads=tuple(DatasetVersion(r.dataset_id, r.generation, r.num_rows) for r in reads),
     )

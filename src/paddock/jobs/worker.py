@@ -114,11 +114,18 @@ class Worker:
                 )
 
     def _claim(self) -> None:
-        while len(self._running) < self._settings.max_running_jobs:
-            job = self._jobs.claim(worker_id=self.worker_id, lease_seconds=self._settings.lease_seconds)
+        self._claim_some(coordinators=False)
+        self._claim_some(coordinators=True)
+
+    def _claim_some(self, *, coordinators: bool) -> None:
+        """Fill the places that are free. Those of coordinators are counted apart: they wait for the other jobs."""
+        while sum(p.is_coordinator == coordinators for p in self._running) < self._settings.max_running_jobs:
+            job = self._jobs.claim(
+                worker_id=self.worker_id, lease_seconds=self._settings.lease_seconds, coordinators=coordinators
+            )
             if job is None:
                 return
             log_file = self._data_dir.log_file(job.job_id, job.attempt)
-            process = JobProcess(job.job_id, job.attempt, self._settings, log_file)
+            process = JobProcess(job.job_id, job.attempt, self._settings, log_file, is_coordinator=coordinators)
             log.info("Job %s (%s) runs as process %d, attempt %d.", job.job_id, job.kind, process.pid, job.attempt)
             self._running.append(process)

@@ -6,9 +6,10 @@ autocast. Nothing is loaded but safetensors, and no code from a model's folder r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,18 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
 
 from paddock.errors import InvalidRequestError
-from paddock.post_training import modules
-from paddock.post_training.batches import Batch
+from paddock.post_training import modules, optimizers, sharding
+from paddock.post_training.batches import Batch, Pack, collate
 from paddock.post_training.config import Config, Lora
 from paddock.post_training.losses import token_log_probs
+from paddock.post_training.offloading import Offload
+from paddock.post_training.sharding import Shards
 from paddock.post_training.source import Source
-from paddock.post_training.tokens import IGNORED
+from paddock.post_training.team import Team
+from paddock.post_training.tokens import IGNORED, TokenizedRow
 
 _SHORT = 128
 """Up to so many tokens, torch's fused attention in bfloat16 on a CPU is two to eight times slower, backward, than plain
@@ -37,13 +42,17 @@ products (torch 2.13, AVX-512)."""
 @dataclass(frozen=True)
 class Trainee:
     """A model in training. `is_adapter` tells whether only an adapter is; `compute` is the type of its products;
-    `recomputes` whether activations are computed anew in the backward pass instead of kept."""
+    `recomputes` whether activations are computed anew in the backward pass instead of kept, `offload` where they are kept
+    if not in place. `scaler` is of the losses, in float16; `shards` where several workers hold the weights."""
 
     model: Any
     device: torch.device
     is_adapter: bool
     compute: torch.dtype
     recomputes: bool
+    offload: Offload | None
+    scaler: Any
+    shards: Shards | None
 
     @cached_property
     def trained(self) -> dict[str, Parameter]:
@@ -52,7 +61,13 @@ class Trainee:
 
     @property
     def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
+        # Weights of four bits share bytes; what they are of says how many they are.
+        return sum(getattr(p, "quant_state", p).shape.numel() for p in self.model.parameters())
+
+    @property
+    def num_weight_bytes(self) -> int:
+        """What the weights take, or this worker's part of them."""
+        return sum(sharding.num_local_bytes(p) for p in self.model.parameters())
 
     def log_probs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """log p of every token that bears a loss (N), and which places they are (B, T-1: the token after each place).
@@ -63,9 +78,12 @@ class Trainee:
         # Right padding needs no mask in a causal model; positions that begin anew are what keeps packed rows apart.
         positions = {} if batch.positions_BT is None else {"position_ids": batch.positions_BT.to(self.device)}
         num_places = batch.ids_BT.shape[1]
-        with self._computing(num_places), _only(self.model.get_output_embeddings(), is_target_BT):
-            logits_1NV = self.model(input_ids=batch.ids_BT.to(self.device), use_cache=False, **positions).logits
-        return token_log_probs(logits_1NV[0], targets_N), is_target_BT
+        with nullcontext() if self.offload is None else self.offload.saving():
+            with self._computing(num_places), _only(self.model.get_output_embeddings(), is_target_BT):
+                logits_1NV = self.model(input_ids=batch.ids_BT.to(self.device), use_cache=False, **positions).logits
+            if self.shards is not None and torch.is_grad_enabled():
+                self.shards.look()
+            return token_log_probs(logits_1NV[0], targets_N), is_target_BT
 
     @contextmanager
     def _computing(self, num_places: int) -> Iterator[None]:
@@ -93,53 +111,83 @@ def _only(output_layer: nn.Module, is_target_BT: Tensor) -> Iterator[None]:
         hook.remove()
 
 
-def load(source: Source, folder: Path, config: Config, device: torch.device) -> Trainee:
-    """The model of `folder` with what `config` trains of it. Raises `InvalidRequestError` if it cannot be.
+def load(source: Source, folder: Path, config: Config, team: Team, *, scratch: Path) -> Trainee:
+    """The model of `folder` with what `config` trains of it. Raises `InvalidRequestError` if it cannot be. `scratch` is a
+    folder for what need not outlive the process.
 
     A LoRA that is asked for is put on the base; if the source is an adapter itself, that one is trained on (its shape was
     found to be the same), or, where no LoRA is asked for, folded into the weights for supervised fine-tuning and trained
     on in preference optimisation."""
-    compute = getattr(torch, config.dtype)
-    goes_on = source.adapter is not None and (config.lora is not None or config.preference is not None)
-    is_adapter = config.lora is not None or goes_on
-    model = _load_base(folder, source.model_id, compute if is_adapter else torch.float32)
-    if goes_on:
-        # Dropout is no part of an adapter's weights: it is the request's, and none where nobody asked for it.
-        peft_config = LoraConfig.from_pretrained(source.adapter)
-        peft_config.lora_dropout = 0.0 if config.lora is None else config.lora.dropout
-        model = PeftModel.from_pretrained(model, source.adapter, config=peft_config, is_trainable=True)
-    elif config.lora is not None:
-        model = get_peft_model(model, _lora_config(model, config.lora, source))
+    compute, device = getattr(torch, config.dtype), team.device
+    is_adapter = config.lora is not None or (source.adapter is not None and config.preference is not None)
+    quantized = {}
+    if config.quantizes_base:
+        # Imported where it is asked for: an optional package.
+        from paddock.post_training import quantized_base
+
+        quantized = quantized_base.loading(compute, device)
+    model = _load_base(folder, source.model_id, compute if is_adapter else torch.float32, **quantized)
+    if quantized:
+        quantized_base.keep_as_loaded(model)
+    if is_adapter:
+        model = _with_adapter(model, source, config)
     elif source.adapter is not None:
         model = PeftModel.from_pretrained(model, source.adapter).merge_and_unload()
         for parameter in model.parameters():
             parameter.requires_grad_(True)
+    if config.qat is not None:
+        from paddock.post_training import qat
+
+        qat.prepare(model, config.qat, source.model_id)
     if config.activation_checkpointing:
         _recompute_activations(model, source.model_id)
     if config.preference is not None:
         _switch_off_dropout(model)
+    model = model.to(device)
+    shards = None
+    if not team.is_alone:
+        efficient, offload = config.memory_efficient_fsdp_wrap, config.fsdp_cpu_offload
+        # From here on random numbers are for dropout, and each worker has rows of its own.
+        torch.manual_seed(config.seed + team.rank)
+        shards = sharding.shard(model, team, memory_efficient=efficient, cpu_offload=offload)
     trainee = Trainee(
-        model=model.to(device),
+        model=model,
         device=device,
         is_adapter=is_adapter,
         compute=compute,
         recomputes=config.activation_checkpointing,
+        offload=Offload(model, device, scratch) if config.activation_offloading else None,
+        scaler=optimizers.make_scaler(compute, device),
+        shards=shards,
     )
     assert all(p.dtype is torch.float32 for p in trainee.trained.values())
     return trainee
 
 
-def keeps_apart(trainee: Trainee, first: Batch, second: Batch) -> bool:
-    """Whether the model keeps packed rows apart: two packs that differ in their first row alone must give the others
-    the very same probabilities."""
+def check_packing(trainee: Trainee, rows: Sequence[TokenizedRow], packs: Sequence[Pack], pad_id: int) -> None:
+    """Raise `InvalidRequestError` for a model in which rows that share a sequence see each other.
+
+    Two packs that differ in their first row alone must give the others the very same probabilities."""
+    pack = next((pack for pack in packs if len(pack) > 1), None)
+    if pack is None:
+        return
+    first = replace(rows[pack[0]], labels=array("i", [IGNORED] * len(rows[pack[0]])))
+    others = [rows[number] for number in pack[1:]]
+    numbers = tuple(range(len(pack)))
+    same = collate([first, *others], [numbers], pad_id)
+    other = collate([replace(first, ids=first.ids[::-1]), *others], [numbers], pad_id)
     trainee.model.eval()
     with torch.no_grad():
-        (one, _), (other, _) = trainee.log_probs(first), trainee.log_probs(second)
+        keeps_apart = torch.equal(trainee.log_probs(same)[0], trainee.log_probs(other)[0])
     trainee.model.train()
-    return bool(torch.equal(one, other))
+    if not keeps_apart:
+        raise InvalidRequestError(
+            "Rows cannot be packed for this model: its attention does not keep the rows of a sequence apart.",
+            pointer="/training_config/data_config/packed",
+        )
 
 
-def _load_base(folder: Path, model_id: str, dtype: torch.dtype) -> Any:
+def _load_base(folder: Path, model_id: str, dtype: torch.dtype, **quantized: Any) -> Any:
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -148,6 +196,7 @@ def _load_base(folder: Path, model_id: str, dtype: torch.dtype) -> Any:
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            **quantized,
         )
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).replace(str(folder), "its folder")
@@ -159,8 +208,19 @@ def _load_base(folder: Path, model_id: str, dtype: torch.dtype) -> Any:
     return model
 
 
+def _with_adapter(model: Any, source: Source, config: Config) -> Any:
+    """The adapter that the job starts from, or a new one, on its base."""
+    if source.adapter is None:
+        assert config.lora is not None
+        return get_peft_model(model, _lora_config(model, config.lora, source))
+    # Dropout is no part of an adapter's weights: it is the request's, and none where nobody asked for it.
+    peft_config = LoraConfig.from_pretrained(source.adapter)
+    peft_config.lora_dropout = 0.0 if config.lora is None else config.lora.dropout
+    return PeftModel.from_pretrained(model, source.adapter, config=peft_config, is_trainable=True)
+
+
 def _lora_config(model: Any, lora: Lora, source: Source) -> LoraConfig:
-    linear = [name for name, m in model.named_modules() if isinstance(m, nn.Linear) or type(m).__name__ == "Conv1D"]
+    linear = [name for name, m in model.named_modules() if isinstance(m, nn.Linear | Conv1D)]
     if model.get_output_embeddings().weight is model.get_input_embeddings().weight:
         linear = [name for name in linear if model.get_submodule(name) is not model.get_output_embeddings()]
     targets, errors = modules.lora_targets(linear, lora, "/algorithm_config")
@@ -174,7 +234,8 @@ def _lora_config(model: Any, lora: Lora, source: Source) -> LoraConfig:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         use_dora=lora.use_dora,
-        fan_in_fan_out=any(type(m).__name__ == "Conv1D" for m in model.modules()),
+        # A layer in four bits knows what it was before.
+        fan_in_fan_out=any(getattr(m, "source_cls", type(m)) is Conv1D for m in model.modules()),
     )
 
 

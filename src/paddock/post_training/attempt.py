@@ -14,6 +14,7 @@ from paddock.post_training.config import Config
 from paddock.post_training.rows import Row
 from paddock.post_training.source import Source
 from paddock.post_training.store import CheckpointStore
+from paddock.post_training.team import Team
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,20 @@ class Attempt:
     folder: Path
     datasets: DatasetStore
     checkpoints: CheckpointStore
-    device: torch.device
+    team: Team
+
+    @property
+    def device(self) -> torch.device:
+        return self.team.device
 
     @property
     def job_id(self) -> str:
         return self.progress.job.job_id
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for what need not outlive the process."""
+        return self.checkpoints.job_folder(self.job_id)
 
     def rows(self, dataset_id: str) -> Iterator[tuple[int, Row]]:
         """The rows of a dataset, in the version that the job was submitted with, and their indices."""

@@ -27,19 +27,23 @@ Pack = tuple[int, ...]
 @dataclass(frozen=True)
 class Batch:
     """Sequences padded at the right. `positions_BT` counts anew at each row of a pack, and is None without packs.
-    `members` are the numbers of the rows, `row_indices` their places in the dataset; `num_tokens` is without padding."""
+    `members` are the numbers of the rows, in their order; `row_indices` their places in the dataset, `member_labels` how
+    many tokens of each bear a loss. `num_tokens` is without padding. A spare batch is one of which nothing counts: a worker
+    without a share of its own goes through it to keep step with the others."""
 
     ids_BT: Tensor
     labels_BT: Tensor
     positions_BT: Tensor | None
     members: tuple[int, ...]
     row_indices: tuple[int, ...]
+    member_labels: tuple[int, ...]
     num_tokens: int
+    is_spare: bool = False
 
     @property
     def num_labels(self) -> int:
         """Tokens that bear a loss."""
-        return int((self.labels_BT != IGNORED).sum())
+        return sum(self.member_labels)
 
 
 def single(num_rows: int) -> list[Pack]:
@@ -123,5 +127,6 @@ def collate(rows: Sequence[TokenizedRow], packs: Sequence[Pack], pad_id: int) ->
         positions_BT=positions_BT,
         members=members,
         row_indices=tuple(rows[number].index for number in members),
+        member_labels=tuple(len(rows[number]) - rows[number].labels.count(IGNORED) for number in members),
         num_tokens=sum(lengths),
     )

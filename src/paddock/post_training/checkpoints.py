@@ -18,12 +18,15 @@ from typing import Any
 
 from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
+from torch import Tensor
 
 from paddock.errors import LostLeaseError
 from paddock.inference.engine import Model
 from paddock.inference.inference import LOCAL
+from paddock.post_training import sharding
 from paddock.post_training.adapters import Trainee
 from paddock.post_training.attempt import Attempt
+from paddock.post_training.config import Config
 from paddock.post_training.store import StoredCheckpoint
 from paddock.storage.data_dir import folder_name, sync_folder
 
@@ -44,10 +47,15 @@ def identifier(job_id: str, epoch: int) -> str:
 def publish(
     attempt: Attempt, trainee: Trainee, tokenizer: Any, *, epoch: int, metrics: dict[str, float] | None
 ) -> None:
-    """Write the checkpoint of `epoch` (from 1) and make it exist. Raises `LostLeaseError`, leaving nothing behind."""
+    """Write the checkpoint of `epoch` (from 1) and make it exist. Raises `LostLeaseError`, leaving nothing behind.
+
+    All workers of a team call it, for each has a part of the weights; the first writes."""
+    weights = None if attempt.team.is_alone else sharding.whole_weights(trainee.model)
+    if not attempt.team.is_first:
+        return
     folder = job_folder(attempt) / f"attempt-{attempt.progress.job.attempt}" / f"epoch-{epoch}"
     folder.mkdir(parents=True)
-    _save_weights(trainee, folder)
+    _save_weights(trainee, attempt.config, weights, folder)
     tokenizer.save_pretrained(folder)
     record = _record(attempt, epoch, metrics)
     (folder / "training_request.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
@@ -82,12 +90,18 @@ def remove_unpublished(attempt: Attempt) -> None:
                 shutil.rmtree(folder)
 
 
-def _save_weights(trainee: Trainee, folder: Path) -> None:
+def _save_weights(trainee: Trainee, config: Config, weights: dict[str, Tensor] | None, folder: Path) -> None:
+    """`weights` are those put together from several workers."""
+    if config.qat is not None:
+        from paddock.post_training import qat
+
+        qat.save(trainee.model, config.qat, folder)
+        return
     if not trainee.is_adapter:
-        trainee.model.save_pretrained(folder, max_shard_size=_ONE_FILE)
+        trainee.model.save_pretrained(folder, state_dict=weights, max_shard_size=_ONE_FILE)
         return
     # Not the library's own save: that one asks the hub about the base, and writes a model card of its own.
-    tensors = get_peft_model_state_dict(trainee.model, save_embedding_layers=False)
+    tensors = get_peft_model_state_dict(trainee.model, state_dict=weights, save_embedding_layers=False)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     peft_config = copy.copy(trainee.model.peft_config["default"])

@@ -13,11 +13,19 @@ from paddock.post_training.schemas import (
     OptimizerConfig,
     OptimizerType,
     PreferenceOptimizeRequest,
+    QATFinetuningConfig,
     SupervisedFineTuneRequest,
     TrainingConfig,
 )
 
-DTYPES = {"bf16": "bfloat16", "bfloat16": "bfloat16", "fp32": "float32", "float32": "float32"}
+DTYPES = {
+    "bf16": "bfloat16",
+    "bfloat16": "bfloat16",
+    "fp16": "float16",
+    "float16": "float16",
+    "fp32": "float32",
+    "float32": "float32",
+}
 """The contract's `dtype` in torch's words."""
 
 DEFAULT_MAX_SEQ_LEN = 2048
@@ -37,7 +45,27 @@ class Lora:
     rank: int
     alpha: int
     use_dora: bool
+    quantize_base: bool
     dropout: float
+
+
+QUANTIZERS = {
+    "int8_dynamic_int4": "int8_dynamic_int4",
+    "Int8DynActInt4WeightQATQuantizer": "int8_dynamic_int4",
+    "int4": "int4",
+    "Int4WeightOnlyQATQuantizer": "int4",
+    "int8": "int8",
+}
+"""The contract's `quantizer_name`, torchtune's names among them, and what it stands for: the type of the weights, and
+of what goes into a layer where that is rounded too, token by token."""
+
+
+@dataclass(frozen=True)
+class Qat:
+    """Quantisation-aware training: `group_size` neighbouring weights share a scale."""
+
+    quantizer: str
+    group_size: int
 
 
 @dataclass(frozen=True)
@@ -82,9 +110,17 @@ class Config:
     seed: int
     dtype: str
     activation_checkpointing: bool
+    activation_offloading: bool
+    memory_efficient_fsdp_wrap: bool
+    fsdp_cpu_offload: bool
     optimizer: Optimizer
     lora: Lora | None
+    qat: Qat | None
     preference: Preference | None
+
+    @property
+    def quantizes_base(self) -> bool:
+        return self.lora is not None and self.lora.quantize_base
 
 
 def of_supervised(request: SupervisedFineTuneRequest) -> Config:
@@ -94,6 +130,8 @@ def of_supervised(request: SupervisedFineTuneRequest) -> Config:
     algorithm = request.algorithm_config
     if isinstance(algorithm, LoraFinetuningConfig):
         config = _with_lora(config, request.training_config, algorithm)
+    elif isinstance(algorithm, QATFinetuningConfig):
+        config = replace(config, qat=Qat(QUANTIZERS[algorithm.quantizer_name], algorithm.group_size))
     return replace(config, checkpoint_dir=request.checkpoint_dir)
 
 
@@ -129,8 +167,12 @@ def _common(job_uuid: str, model_id: str, training: TrainingConfig) -> Config:
         seed=training.seed,
         dtype=DTYPES[training.dtype or "bf16"],
         activation_checkpointing=bool(efficiency and efficiency.enable_activation_checkpointing),
+        activation_offloading=bool(efficiency and efficiency.enable_activation_offloading),
+        memory_efficient_fsdp_wrap=bool(efficiency and efficiency.memory_efficient_fsdp_wrap),
+        fsdp_cpu_offload=bool(efficiency and efficiency.fsdp_cpu_offload),
         optimizer=_optimizer(training, DEFAULT_FULL_LR),
         lora=None,
+        qat=None,
         preference=None,
     )
 
@@ -146,6 +188,7 @@ def _with_lora(config: Config, training: TrainingConfig, lora: LoraFinetuningCon
             rank=lora.rank,
             alpha=lora.alpha,
             use_dora=bool(lora.use_dora),
+            quantize_base=bool(lora.quantize_base),
             dropout=lora.dropout,
         ),
     )

@@ -7,24 +7,34 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paddock.datasets.store import DatasetStore, StoredDataset
 from paddock.errors import FieldError, InvalidRequestError
 from paddock.inference.inference import Inference
 from paddock.jobs.progress import Progress
 from paddock.jobs.store import DatasetVersion, Job, JobStore, NewJob
-from paddock.post_training import checks, config, rows, source
+from paddock.post_training import checks, config, rows, search_space, source, trial_store
 from paddock.post_training.config import Config
 from paddock.post_training.schemas import PreferenceOptimizeRequest, SupervisedFineTuneRequest
+from paddock.post_training.scores import BenchmarkScores
+from paddock.post_training.search_config import BenchmarkObjective, SearchConfig
+from paddock.post_training.search_space import Request
 from paddock.post_training.store import CheckpointStore
 from paddock.settings import Settings
 
+if TYPE_CHECKING:  # only the job's own process loads tensors
+    import torch
+
+    from paddock.post_training.team import Team
+
 log = logging.getLogger("paddock.training")
 
-SFT, DPO = "sft", "dpo"
-KINDS = (SFT, DPO)
+SFT, DPO, SEARCH = "sft", "dpo", "search"
+KINDS = (SFT, DPO, SEARCH)
 
 _MODEL_POINTERS = {SFT: "/model", DPO: "/finetuned_model"}
 _DATA_POINTER = "/training_config/data_config"
@@ -40,6 +50,7 @@ def submit_supervised(
     datasets: DatasetStore,
     checkpoints: CheckpointStore,
     inference: Inference,
+    scores: BenchmarkScores,
 ) -> Job:
     """Take on a supervised fine-tuning. Raises `InvalidRequestError`, or `ConflictError` if another job bears its id."""
     if request.model is None:
@@ -50,56 +61,85 @@ def submit_supervised(
             )
         # Part of the request from here on: another default later must not change what this job trains.
         request = request.model_copy(update={"model": settings.default_training_model})
-    new = NewJob(request.job_uuid, SFT, request.model_dump(mode="json"))
-    if jobs.find(new.job_id) is not None:
-        return jobs.submit(new)
-    _raise(checks.supervised(request))
-    return _submit(new, config.of_supervised(request), jobs, datasets, checkpoints, inference)
+    check, configure = partial(checks.supervised, settings=settings), config.of_supervised
+    return _submit(request, SFT, check, configure, jobs, datasets, checkpoints, inference, scores)
 
 
 def submit_preference(
     request: PreferenceOptimizeRequest,
+    settings: Settings,
     jobs: JobStore,
     datasets: DatasetStore,
     checkpoints: CheckpointStore,
     inference: Inference,
+    scores: BenchmarkScores,
 ) -> Job:
     """Take on a preference optimisation. Raises `InvalidRequestError`, or `ConflictError` if another job bears its id."""
-    new = NewJob(request.job_uuid, DPO, request.model_dump(mode="json"))
-    if jobs.find(new.job_id) is not None:
-        return jobs.submit(new)
-    _raise(checks.preference(request))
-    return _submit(new, config.of_preference(request), jobs, datasets, checkpoints, inference)
+    check, configure = partial(checks.preference, settings=settings), config.of_preference
+    return _submit(request, DPO, check, configure, jobs, datasets, checkpoints, inference, scores)
 
 
 def _submit(
-    new: NewJob,
-    asked: Config,
+    request: Request,
+    kind: str,
+    check: Callable[[Request], list[FieldError]],
+    configure: Callable[[Request], Config],
     jobs: JobStore,
     datasets: DatasetStore,
     checkpoints: CheckpointStore,
     inference: Inference,
+    scores: BenchmarkScores,
 ) -> Job:
-    pointer = _MODEL_POINTERS[new.kind]
-    start = source.resolve(inference.find_for(asked.model_id, pointer), checkpoints.root, pointer)
+    search = search_space.read(request)
+    new = _new_job(request, kind, search)
+    if jobs.find(new.job_id) is not None:
+        return jobs.submit(new)
+    # What is checked: the request itself, or those at the ends of a search's space.
+    asked = [request] if search is None else search_space.variants(search, request)
+    _raise([error for variant in asked for error in check(variant)], search)
+    variants = [configure(variant) for variant in asked]
+    first = variants[0]
+    pointer = _MODEL_POINTERS[kind]
+    start = source.resolve(inference.find_for(first.model_id, pointer), checkpoints.root, pointer)
     if start.local_base is not None:
-        _raise(source.check(start, start.local_base, asked, pointer))
-    _check_folder(asked.checkpoint_dir, checkpoints.root)
-    _check_identifiers(asked.job_uuid, inference)
-    used = {asked.dataset_id: _check_dataset(datasets, asked.dataset_id, asked, "dataset_id")}
-    if asked.validation_dataset_id is not None:
-        checked = _check_dataset(datasets, asked.validation_dataset_id, asked, "validation_dataset_id")
-        used[asked.validation_dataset_id] = checked
-    reads: list[DatasetVersion] = []
+        _raise([e for variant in variants for e in source.check(start, start.local_base, variant, pointer)], search)
+    _check_folder(first.checkpoint_dir, checkpoints.root)
+    _check_identifiers(new, jobs, inference)
+    reads: dict[str, DatasetVersion] = {}
+    for variant in {variant.data_format: variant for variant in variants}.values():
+        reads |= _check_datasets(datasets, variant)
+    if search is not None and isinstance(search.objective, BenchmarkObjective):
+        # Of the model that is trained from, as those will be that are made of it.
+        objective = search.objective.model_dump()
+        scored_on = scores.check(first.model_id, **objective, pointer=f"{search_space.PLACE}/objective")
+        reads.setdefault(scored_on.dataset_id, scored_on)
+    pinned: list[DatasetVersion] = []
     with jobs.database.write() as connection:
-        for dataset in used.values():
+        for version in reads.values():
             # Nobody can remove it from here on: first for this transaction, then for the job that reads it.
-            found = datasets.find(dataset.dataset_id, connection)
-            if found is None or found.generation != dataset.generation:
-                raise InvalidRequestError(f"The dataset {dataset.dataset_id} was removed.", pointer=_DATA_POINTER)
+            found = datasets.find(version.dataset_id, connection)
+            if found is None or found.generation != version.generation:
+                raise InvalidRequestError(f"The dataset {version.dataset_id} was removed.", pointer=_DATA_POINTER)
             # As it is now: a dataset that was being read when the job was checked may be whole by now.
-            reads.append(datasets.version(found))
-        return jobs.submit(NewJob(new.job_id, new.kind, new.request, reads=tuple(reads)), connection)
+            pinned.append(datasets.version(found))
+        return jobs.submit(replace(new, reads=tuple(pinned)), connection)
+
+
+def _new_job(request: Request, kind: str, search: SearchConfig | None) -> NewJob:
+    asked = request.model_dump(mode="json")
+    if search is None:
+        return NewJob(request.job_uuid, kind, asked)
+    # Named here, the benchmark cannot be removed before the search has ended.
+    benchmark_id = search.objective.benchmark_id if isinstance(search.objective, BenchmarkObjective) else None
+    return NewJob(request.job_uuid, SEARCH, {"trains": kind, "request": asked}, benchmark_id)
+
+
+def _check_datasets(datasets: DatasetStore, asked: Config) -> dict[str, DatasetVersion]:
+    """The versions that are trained and validated on."""
+    used = [_check_dataset(datasets, asked.dataset_id, asked, "dataset_id")]
+    if asked.validation_dataset_id is not None:
+        used.append(_check_dataset(datasets, asked.validation_dataset_id, asked, "validation_dataset_id"))
+    return {dataset.dataset_id: datasets.version(dataset) for dataset in used}
 
 
 def _check_dataset(datasets: DatasetStore, dataset_id: str, asked: Config, field: str) -> StoredDataset:
@@ -132,16 +172,31 @@ def _check_folder(checkpoint_dir: str | None, root: Path) -> None:
         )
 
 
-def _check_identifiers(job_uuid: str, inference: Inference) -> None:
-    taken = [m.model_id for m in inference.models.list() if m.model_id.startswith(f"{job_uuid}:epoch-")]
+def _check_identifiers(new: NewJob, jobs: JobStore, inference: Inference) -> None:
+    """Raise `InvalidRequestError` unless the ids that the job will give its checkpoints and trials are free."""
+    prefixes = [f"{new.job_id}:epoch-"]
+    if new.kind == SEARCH:
+        prefixes.append(f"{new.job_id}:trial-")
+        if jobs.has_prefix(prefixes[-1]):
+            message = "There is a job whose id begins as those of this search's trials would. Choose another job_uuid."
+            raise InvalidRequestError(message, pointer="/job_uuid")
+    taken = [m.model_id for m in inference.models.list() if m.model_id.startswith(tuple(prefixes))]
     if taken:
         raise InvalidRequestError(
             f"The model {taken[0]} bears the id that a checkpoint of this job would have. Choose another job_uuid.",
             pointer="/job_uuid",
         )
+    search_id = trial_store.searched_by(new.job_id)
+    owner = None if search_id is None else jobs.find(search_id)
+    if owner is not None and owner.kind == SEARCH:
+        message = f"Such ids are those of the search {owner.job_id}'s trials. Choose another job_uuid."
+        raise InvalidRequestError(message, pointer="/job_uuid")
 
 
-def _raise(errors: list[FieldError]) -> None:
+def _raise(errors: list[FieldError], search: SearchConfig | None = None) -> None:
+    """Refuse a request; what is wrong with a value that a search tries is named in its space."""
+    if search is not None:
+        errors = search_space.blame(search, errors)
     if errors:
         detail = "; ".join(f"{error.pointer}: {error.message.removesuffix('.')}" for error in errors)
         raise InvalidRequestError(detail, errors=tuple(errors))
@@ -169,25 +224,74 @@ def run(
     if len(checkpoints.of_job(job.job_id)) == asked.num_epochs:
         return  # the last attempt was lost between its last checkpoint and the end
 
+    from paddock.post_training import team
+    from paddock.post_training.loggers.mirror import mirrored
+
+    device = _device(settings)
+    if asked.dtype == "float16" and device.type == "cpu":
+        raise InvalidRequestError("fp16 is for a GPU, and torch finds none here.", pointer="/training_config/dtype")
+    log_file = checkpoints.log_file(job.job_id, job.attempt)
+    mirror = mirrored(job, JobStore(progress.database), settings)
+    with mirror, team.gathered(settings, job, device, log_file) as the_team:
+        _train(progress, asked, the_team, datasets, checkpoints, inference)
+
+
+def work_along(
+    progress: Progress,
+    settings: Settings,
+    datasets: DatasetStore,
+    checkpoints: CheckpointStore,
+    inference: Inference,
+    *,
+    rank: int,
+    meeting: Path,
+) -> None:
+    """The same as a worker that the job's process started, to compute along; it writes nothing."""
+    from paddock.post_training import team
+
+    asked = configuration(progress.job)
+    with team.joined(rank, settings, _device(settings), meeting) as the_team:
+        _train(progress, asked, the_team, datasets, checkpoints, inference)
+
+
+def _device(settings: Settings) -> torch.device:
+    """Where this process trains, after setting up the libraries."""
     import torch
     import transformers
-
-    from paddock import hub
-    from paddock.post_training.attempt import Attempt
-    from paddock.post_training.checkpoints import remove_unpublished
-    from paddock.post_training.recipes import dpo, sft
 
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(settings.num_threads)
     has_gpu = torch.cuda.is_available()
     if settings.device == "cuda" and not has_gpu:
         raise InvalidRequestError("The setting `device` is `cuda`, and torch finds no such device here.")
-    device = torch.device("cuda" if has_gpu and settings.device != "cpu" else "cpu")
-    pointer = _MODEL_POINTERS[job.kind]
+    is_cuda = has_gpu and settings.device != "cpu"
+    if is_cuda and settings.training_workers > torch.cuda.device_count():
+        raise InvalidRequestError(
+            f"The setting `training_workers` is {settings.training_workers}, and there are {torch.cuda.device_count()} GPUs."
+        )
+    return torch.device("cuda" if is_cuda else "cpu")
+
+
+def _train(
+    progress: Progress,
+    asked: Config,
+    team: Team,
+    datasets: DatasetStore,
+    checkpoints: CheckpointStore,
+    inference: Inference,
+) -> None:
+    from paddock import hub
+    from paddock.post_training.attempt import Attempt
+    from paddock.post_training.checkpoints import remove_unpublished
+    from paddock.post_training.recipes import dpo, sft
+
+    kind = progress.job.kind
+    pointer = _MODEL_POINTERS[kind]
     start = source.resolve(inference.find_for(asked.model_id, pointer), checkpoints.root, pointer)
     folder = hub.fetch(start.base)
     _raise(source.check(start, folder, asked, pointer))
-    attempt = Attempt(progress, asked, start, folder, datasets, checkpoints, device)
-    remove_unpublished(attempt)
+    attempt = Attempt(progress, asked, start, folder, datasets, checkpoints, team)
+    if team.is_first:
+        remove_unpublished(attempt)
     recipes = {SFT: sft.fine_tune, DPO: dpo.optimize_preferences}
-    recipes[job.kind](attempt)
+    recipes[kind](attempt)

@@ -1,10 +1,10 @@
-"""Which linear layers LoRA goes on, told by their names alone: at submission from a weights file's header, in the job
-from the model itself. Loads no tensors."""
+"""Which linear layers LoRA goes on, and which can be quantised, told by names and shapes alone: at submission from a
+weights file's header, in the job from the model itself. Loads no tensors."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from paddock.errors import FieldError
@@ -21,20 +21,29 @@ _OUTPUT = ("lm_head", "embed_out", "output_layer")
 _MAX_HEADER_BYTES = 100 * 1024 * 1024  # the format's own bound
 
 
-def linear_layers(folder: Path) -> list[str]:
-    """Names of a model's layers with a two-dimensional weight, from its safetensors headers. Raises `ValueError` for
+def linear_layers(folder: Path) -> dict[str, tuple[int, int]]:
+    """A model's layers with a two-dimensional weight, and its shape, from its safetensors headers. Raises `ValueError` for
     files that are none."""
-    names = []
+    shapes: dict[str, tuple[int, int]] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as weights:
             length = int.from_bytes(weights.read(8), "little")
             header = json.loads(weights.read(min(length, _MAX_HEADER_BYTES)))
-        names += [
-            name.removesuffix(".weight")
+        shapes |= {
+            name.removesuffix(".weight"): tuple(tensor["shape"])
             for name, tensor in header.items()
             if name.endswith(".weight") and len(tensor["shape"]) == 2
-        ]
-    return names
+        }
+    return shapes
+
+
+def inputs_that_groups_do_not_divide(shapes: Mapping[str, tuple[int, int]], group_size: int) -> set[int]:
+    """The numbers of inputs of the attention's and the MLP's layers that are no multiple of `group_size`."""
+    return {
+        num_inputs
+        for name, (_, num_inputs) in shapes.items()
+        if (_is_within(name, (*_ATTENTION, *_MLP)) or _last(name) in _MLP_LAYERS) and num_inputs % group_size
+    }
 
 
 def lora_targets(names: Iterable[str], lora: Lora, pointer: str) -> tuple[list[str], list[FieldError]]:

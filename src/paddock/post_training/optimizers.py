@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from paddock.post_training.config import Optimizer
+from paddock.post_training.sharding import whole
 
 OPTIMIZERS: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 """The contract's `optimizer_type`, with torch's defaults: betas 0.9 and 0.999, no momentum in SGD. Weight decay is
@@ -24,6 +25,12 @@ def make(parameters: Iterable[Parameter], config: Optimizer) -> Any:
     vectors = [p for p in parameters if p.dim() < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return OPTIMIZERS[config.optimizer_type]([group for group in groups if group["params"]], lr=config.lr, fused=True)
+
+
+def make_scaler(compute: torch.dtype, device: torch.device) -> Any:
+    """What keeps gradients in float16 from vanishing: losses are scaled up, gradients down again, and a step whose
+    gradients overflow is left out, with a smaller scale from there on. For other types it does nothing."""
+    return torch.amp.GradScaler(device.type, enabled=compute is torch.float16)
 
 
 def learning_rate(step: int, total: int, config: Optimizer) -> float:
@@ -43,4 +50,4 @@ def learning_rate(step: int, total: int, config: Optimizer) -> float:
 
 def clip(parameters: list[Parameter], max_norm: float | None) -> Tensor:
     """Scale all gradients together down to `max_norm` if they are over it. Returns their norm before."""
-    return torch.nn.utils.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm)
+    return whole(torch.nn.utils.clip_grad_norm_(parameters, math.inf if max_norm is None else max_norm))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from paddock.errors import LostLeaseError
+from paddock.post_training import sharding
 from paddock.post_training.adapters import Trainee
 from paddock.post_training.attempt import Attempt
 from paddock.storage.data_dir import sync_folder
@@ -43,6 +44,7 @@ class State:
     num_losses: int = 0
     num_tokens: int = 0
     seconds: float = 0.0
+    flops: float = 0.0
     is_exact: bool = True
     fixed: dict[str, Tensor] = field(default_factory=dict)
 
@@ -61,23 +63,28 @@ class ResumePoints:
         self._attempt = attempt
         self._trainee = trainee
         self._optimizer = optimizer
-        self._surroundings = _surroundings(attempt.device) | {"rows": digest}
+        self._surroundings = _surroundings(attempt) | {"rows": digest}
         self._saved_at = time.monotonic()
         self._pause_seconds = SAVE_EVERY_SECONDS
 
     def save_if_due(self, state: State) -> None:
-        if time.monotonic() - self._saved_at >= self._pause_seconds:
+        if self._attempt.team.told(time.monotonic() - self._saved_at >= self._pause_seconds):
             self.save(state)
 
     def save(self, state: State) -> None:
-        """Keep `state`, the trained weights, the optimiser and the random numbers to come. Raises `LostLeaseError`."""
+        """Keep `state`, the trained weights, the optimiser and the random numbers to come. Raises `LostLeaseError`.
+
+        All workers of a team call it, for each has a part; the first writes."""
         started = time.monotonic()
         attempt = self._attempt
+        kept = self._kept(state)
+        if not attempt.team.is_first:
+            return
         root = attempt.checkpoints.resume_root(attempt.job_id)
         name = f"attempt-{attempt.progress.job.attempt}-epoch-{state.epoch}-step-{state.step}"
         folder = root / name
         if not folder.exists():
-            self._write(state, name)
+            self._write(kept, name)
         try:
             with attempt.progress.write() as connection:
                 attempt.checkpoints.set_resume_point(connection, attempt.job_id, step=state.step, path=name)
@@ -92,22 +99,23 @@ class ResumePoints:
         self._saved_at = time.monotonic()
         self._pause_seconds = max(SAVE_EVERY_SECONDS, (self._saved_at - started) / _MAX_SHARE_OF_TIME)
 
-    def _write(self, state: State, name: str) -> None:
+    def _kept(self, state: State) -> dict[str, Any]:
+        return {
+            "state": asdict(state),
+            "weights": {name: sharding.whole(weight.detach()) for name, weight in self._trainee.trained.items()},
+            "optimizer": sharding.whole_state(self._optimizer),
+            "scaler": self._trainee.scaler.state_dict(),
+            "random": self._attempt.team.gather(_random_states(self._attempt.device)),
+            "surroundings": self._surroundings,
+        }
+
+    def _write(self, kept: dict[str, Any], name: str) -> None:
         root = self._attempt.checkpoints.resume_root(self._attempt.job_id)
         # Under another name until it is whole, so that a folder of this name always is.
         unfinished = root / f"{name}.unfinished"
         unfinished.mkdir(parents=True, exist_ok=True)
         with (unfinished / _FILE).open("wb") as file:
-            torch.save(
-                {
-                    "state": asdict(state),
-                    "weights": {name: weight.detach() for name, weight in self._trainee.trained.items()},
-                    "optimizer": self._optimizer.state_dict(),
-                    "random": _random_states(self._attempt.device),
-                    "surroundings": self._surroundings,
-                },
-                file,
-            )
+            torch.save(kept, file)
             file.flush()
             os.fsync(file.fileno())
         sync_folder(unfinished)
@@ -126,8 +134,9 @@ class ResumePoints:
         assert trained.keys() == kept["weights"].keys()
         with torch.no_grad():
             for name, weight in kept["weights"].items():
-                trained[name].copy_(weight)
-        self._optimizer.load_state_dict(kept["optimizer"])
+                trained[name].copy_(sharding.part_of(weight, trained[name]))
+        sharding.load_state(self._optimizer, kept["optimizer"])
+        self._trainee.scaler.load_state_dict(kept["scaler"])
         state = State(**kept["state"])
         before = kept["surroundings"]
         # The order of additions, and so the last bits, follows the number of threads.
@@ -137,7 +146,7 @@ class ResumePoints:
         if differing:
             log.warning("The job does not go on bit for bit: what differs from before is %s.", ", ".join(differing))
             state.is_exact = False
-        _set_random_states(kept["random"], self._attempt.device)
+        _set_random_states(kept["random"][self._attempt.team.rank % len(kept["random"])], self._attempt.device)
         log.info("Going on after step %d, in epoch %d.", state.step, state.epoch + 1)
         return state
 
@@ -146,13 +155,16 @@ def _attempt_number(folder_name: str) -> int:
     return int(folder_name.split("-")[1])
 
 
-def _surroundings(device: torch.device) -> dict[str, Any]:
+def _surroundings(attempt: Attempt) -> dict[str, Any]:
     """What the same computation needs to come out the same, bit for bit."""
+    config, device = attempt.config, attempt.device
+    quantizers = [*(["torchao"] if config.qat else []), *(["bitsandbytes"] if config.quantizes_base else [])]
     return {
+        "num_workers": attempt.team.size,
         "num_threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        **{library: version(library) for library in ("torch", "transformers", "peft")},
+        **{library: version(library) for library in ("torch", "transformers", "peft", *quantizers)},
     }
 
 

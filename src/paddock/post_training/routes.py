@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
@@ -16,14 +17,19 @@ from paddock.post_training.schemas import (
     CancelTrainingJobRequest,
     Checkpoint,
     ListPostTrainingJobsResponse,
+    ListSearchTrialsResponse,
     PostTrainingJob,
     PostTrainingJobArtifactsResponse,
     PostTrainingJobStatusResponse,
     PostTrainingMetric,
     PreferenceOptimizeRequest,
+    SearchTrial,
     SupervisedFineTuneRequest,
 )
+from paddock.post_training.scores import BenchmarkScores
+from paddock.post_training.search_config import SearchConfig
 from paddock.post_training.store import CheckpointStore, StoredCheckpoint
+from paddock.post_training.trial_store import Trial, TrialStore
 from paddock.routing import PathId
 from paddock.settings import Settings
 
@@ -55,18 +61,32 @@ def _inference(request: Request) -> Inference:
     return inference
 
 
+def _scores(request: Request) -> BenchmarkScores:
+    scores: BenchmarkScores = request.app.state.scores
+    return scores
+
+
+def _trials(request: Request) -> TrialStore:
+    trials: TrialStore = request.app.state.trials
+    return trials
+
+
 TheSettings = Annotated[Settings, Depends(_settings)]
 Jobs = Annotated[JobStore, Depends(_jobs)]
 Datasets = Annotated[DatasetStore, Depends(_datasets)]
 Checkpoints = Annotated[CheckpointStore, Depends(_checkpoints)]
 Models = Annotated[Inference, Depends(_inference)]
+Scores = Annotated[BenchmarkScores, Depends(_scores)]
+Trials = Annotated[TrialStore, Depends(_trials)]
 JobUuid = Annotated[str, Query()]
 
 
 @router.get("/v1alpha/post-training/jobs", response_description="A ListPostTrainingJobsResponse.")
 def get_training_jobs(jobs: Jobs) -> ListPostTrainingJobsResponse:
     """Get all training jobs."""
-    return ListPostTrainingJobsResponse(data=[PostTrainingJob(job_uuid=j.job_id) for j in jobs.list(kinds=job.KINDS)])
+    # The trials of a search are listed with it.
+    found = jobs.list(kinds=job.KINDS, with_children=False)
+    return ListPostTrainingJobsResponse(data=[PostTrainingJob(job_uuid=j.job_id) for j in found])
 
 
 @router.post("/v1alpha/post-training/supervised-fine-tune", response_description="A PostTrainingJob.")
@@ -78,9 +98,10 @@ def supervised_fine_tune(
     datasets: Datasets,
     checkpoints: Checkpoints,
     inference: Models,
+    scores: Scores,
 ) -> PostTrainingJob:
     """Run supervised fine-tuning of a model."""
-    submitted = job.submit_supervised(body, settings, jobs, datasets, checkpoints, inference)
+    submitted = job.submit_supervised(body, settings, jobs, datasets, checkpoints, inference, scores)
     request.app.state.wake_worker()
     return PostTrainingJob(job_uuid=submitted.job_id)
 
@@ -89,13 +110,15 @@ def supervised_fine_tune(
 def preference_optimize(
     request: Request,
     body: PreferenceOptimizeRequest,
+    settings: TheSettings,
     jobs: Jobs,
     datasets: Datasets,
     checkpoints: Checkpoints,
     inference: Models,
+    scores: Scores,
 ) -> PostTrainingJob:
     """Run preference optimization of a model."""
-    submitted = job.submit_preference(body, jobs, datasets, checkpoints, inference)
+    submitted = job.submit_preference(body, settings, jobs, datasets, checkpoints, inference, scores)
     request.app.state.wake_worker()
     return PostTrainingJob(job_uuid=submitted.job_id)
 
@@ -154,6 +177,38 @@ def get_training_job_artifacts_by_path(
 ) -> PostTrainingJobArtifactsResponse:
     """The same as `/v1alpha/post-training/job/artifacts`, where client 0.7.0 asks for it."""
     return get_training_job_artifacts(jobs, checkpoints, job_uuid)
+
+
+@router.get("/v1alpha/post-training/jobs/{job_uuid:path}/trials", openapi_extra=routing.EXTENSION)
+def list_search_trials(jobs: Jobs, trials: Trials, job_uuid: PathId) -> ListSearchTrialsResponse:
+    """The trials of a hyperparameter search, in their order, and which is the best so far."""
+    found = jobs.get(job_uuid, kinds=[job.SEARCH])
+    search = SearchConfig.model_validate(found.request["request"]["hyperparam_search_config"])
+    made = trials.of_search(found.job_id)
+    if found.status.is_final:
+        # A search that was cancelled has no time to note how its last trials ended.
+        over = f"The search was {found.status.value}."
+        made = [replace(t, status="failed", error=over) if t.status == "running" else t for t in made]
+    chosen = search.best(made)
+    return ListSearchTrialsResponse(
+        data=[_trial(trial) for trial in made],
+        objective=search.objective if isinstance(search.objective, str) else search.objective.model_dump(),
+        num_trials=search.total,
+        best=None if chosen is None else chosen.number,
+    )
+
+
+def _trial(trial: Trial) -> SearchTrial:
+    return SearchTrial(
+        number=trial.number,
+        job_uuid=trial.job_id,
+        parameters=trial.params,
+        status=trial.status,
+        value=trial.value,
+        validation_losses=list(trial.losses),
+        error=trial.error,
+        eval_job_id=trial.eval_job_id,
+    )
 
 
 def _shown(checkpoints: CheckpointStore, job_id: str) -> list[Checkpoint]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from paddock.jobs.states import JobStatus
-from paddock.wire import Id, RequestBody, Schema
+from paddock.wire import Id, Named, RequestBody, Schema
 
 _EXTENSION: dict[str, Any] = {"x-paddock-extension": True}
 
@@ -42,7 +42,7 @@ class DataConfig(Schema):
     dataset_id: str
     batch_size: int
     shuffle: bool
-    data_format: DatasetFormat
+    data_format: Named[DatasetFormat]
     validation_dataset_id: str | None = None
     packed: bool | None = False
     train_on_input: bool | None = False
@@ -51,7 +51,7 @@ class DataConfig(Schema):
 class OptimizerConfig(Schema):
     """Configuration parameters for the optimization algorithm."""
 
-    optimizer_type: OptimizerType
+    optimizer_type: Named[OptimizerType]
     lr: float
     weight_decay: float
     num_warmup_steps: int
@@ -123,7 +123,7 @@ class DPOAlignmentConfig(Schema):
     """Configuration for Direct Preference Optimization (DPO) alignment."""
 
     beta: float
-    loss_type: DPOLossType = DPOLossType.SIGMOID
+    loss_type: Named[DPOLossType] = DPOLossType.SIGMOID
     lora: LoraFinetuningConfig | None = Field(
         default=None,
         description="Train a new LoRA on a whole model; absent: full fine-tuning, or the adapter that is there.",
@@ -212,3 +212,26 @@ class PostTrainingJobStatusResponse(Schema):
     progress: dict[str, Any] | None = Field(
         default=None, description="`{done, total, unit}`.", json_schema_extra=_EXTENSION
     )
+
+
+class SearchTrial(Schema):
+    """A trial of a hyperparameter search. `parameters` are JSON pointers into the request and their values; `value` is the
+    objective, `validation_losses` those after each epoch up to where it ended."""
+
+    number: int
+    job_uuid: str
+    parameters: dict[str, Any]
+    status: Literal["running", "completed", "pruned", "failed"]
+    value: float | None
+    validation_losses: list[float]
+    error: str | None
+    eval_job_id: str | None
+
+
+class ListSearchTrialsResponse(Schema):
+    """The trials of a search, of `num_trials` at most; `best` is the number of the best so far."""
+
+    data: list[SearchTrial]
+    objective: str | dict[str, Any]
+    num_trials: int
+    best: int | None

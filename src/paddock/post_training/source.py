@@ -72,9 +72,13 @@ def check(source: Source, folder: Path, config: Config, pointer: str) -> list[Fi
     if config.max_seq_len is not None and limit is not None and config.max_seq_len > limit:
         message = f"The model {source.model_id} takes at most {limit} tokens."
         errors.append(FieldError("/training_config/max_seq_len", message))
-    if config.lora is not None:
+    if config.lora is not None or config.qat is not None:
         try:
-            errors += _check_lora(source, folder, read, config.lora, _lora_pointer(config))
+            shapes = modules.linear_layers(folder)
+            if config.lora is not None:
+                errors += _check_lora(source, shapes, read, config.lora, _lora_pointer(config))
+            if config.qat is not None:
+                errors += _check_groups(shapes, config.qat.group_size)
         except ValueError:
             message = f"The model {source.model_id} cannot be loaded: its weights are no safetensors."
             errors.append(FieldError(pointer, message))
@@ -84,6 +88,11 @@ def check(source: Source, folder: Path, config: Config, pointer: str) -> list[Fi
 def _check_kind(source: Source, folder: Path, read: dict[str, Any], pointer: str) -> list[FieldError]:
     if "peft_type" in read:
         message = f"The model {source.model_id} is an adapter from elsewhere; register the model it belongs to."
+        return [FieldError(pointer, message)]
+    if "quantization_config" in read:
+        message = (
+            f"The model {source.model_id} is quantised, and rounded weights cannot be trained on: name what it was."
+        )
         return [FieldError(pointer, message)]
     architectures = read.get("architectures") or []
     if architectures and not any("CausalLM" in a or "LMHead" in a or "Conditional" in a for a in architectures):
@@ -128,8 +137,18 @@ def _lora_pointer(config: Config) -> str:
     return _LORA_POINTERS["sft" if config.preference is None else "dpo"]
 
 
-def _check_lora(source: Source, folder: Path, read: dict[str, Any], lora: Lora, pointer: str) -> list[FieldError]:
-    targets, errors = modules.lora_targets(modules.linear_layers(folder), lora, pointer)
+def _check_groups(shapes: dict[str, tuple[int, int]], group_size: int) -> list[FieldError]:
+    unfit = modules.inputs_that_groups_do_not_divide(shapes, group_size)
+    if not unfit:
+        return []
+    sizes = ", ".join(str(size) for size in sorted(unfit))
+    return [FieldError("/algorithm_config/group_size", f"must divide the inputs of every linear layer: {sizes}.")]
+
+
+def _check_lora(
+    source: Source, shapes: dict[str, tuple[int, int]], read: dict[str, Any], lora: Lora, pointer: str
+) -> list[FieldError]:
+    targets, errors = modules.lora_targets(shapes, lora, pointer)
     if lora.output and read.get("tie_word_embeddings") is True and not errors:
         message = "The model's output layer is tied to its embeddings, which an adapter on it would change when merged."
         errors.append(FieldError(f"{pointer}/apply_lora_to_output", message))

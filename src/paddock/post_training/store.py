@@ -62,9 +62,17 @@ class CheckpointStore:
         connection.execute(sa.insert(checkpoints).values(**values, metrics_json=metrics_json))
         self._models.register(model, connection)
 
+    def job_folder(self, job_id: str) -> Path:
+        """The folder of a job's own files, of which nobody else knows."""
+        return self._data_dir.job_folder(job_id)
+
+    def log_file(self, job_id: str, attempt: int) -> Path:
+        """Where a job's processes write what they have to say."""
+        return self._data_dir.log_file(job_id, attempt)
+
     def resume_root(self, job_id: str) -> Path:
         """The folder below which a job's resume points lie."""
-        return self._data_dir.job_folder(job_id) / "resume"
+        return self.job_folder(job_id) / "resume"
 
     def resume_point(self, job_id: str) -> Path | None:
         """The folder of the state from which a job goes on, or None for one that begins."""

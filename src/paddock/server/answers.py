@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import Match
 
 from paddock import wire
 from paddock.errors import (
@@ -15,10 +17,13 @@ from paddock.errors import (
     InvalidRequestError,
     PaddockError,
     TooManyRequestsError,
+    UnauthorizedError,
 )
 
 _MAX_ERRORS = 20
-"""A body with thousands of wrong items is told about the first ones; the answer stays small."""
+_MAX_CHARACTERS = {"detail": 2000, "message": 500, "pointer": 500}
+"""A body with thousands of wrong items is told about the first ones, and megabytes that a sentence quotes are cut: the
+answer stays small."""
 
 
 def install(app: FastAPI) -> None:
@@ -33,18 +38,29 @@ def error_response(error: PaddockError, request_id: str | None) -> Response:
     content: dict[str, Any] = {
         "status": error.status,
         "title": error.title,
-        "detail": error.detail,
+        "detail": _cut("detail", error.detail),
         "instance": request_id,
     }
-    if isinstance(error, InvalidRequestError) and error.errors:
-        content["errors"] = [{"pointer": e.pointer, "message": e.message} for e in error.errors]
+    if error.status == http.HTTPStatus.BAD_REQUEST:
+        # What has no place of its own, such as a remote server's refusal, is about the whole.
+        fields = getattr(error, "errors", ()) or (FieldError("", error.detail),)
+        content["errors"] = [
+            {"pointer": _cut("pointer", e.pointer), "message": _cut("message", e.message)} for e in fields[:_MAX_ERRORS]
+        ]
     headers = {}
     if error.status == http.HTTPStatus.CONFLICT:
         # The official client repeats a 409 by itself, which would only say the same again.
         headers["x-should-retry"] = "false"
     if isinstance(error, TooManyRequestsError):
         headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, UnauthorizedError):
+        headers["WWW-Authenticate"] = error.challenge
     return Response(wire.to_json(content), error.status, headers, media_type="application/json")
+
+
+def _cut(name: str, text: str) -> str:
+    most = _MAX_CHARACTERS[name]
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _request_id(request: Request) -> str | None:
@@ -54,19 +70,35 @@ def _request_id(request: Request) -> str | None:
 
 async def _on_paddock_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PaddockError)
+    return _answer(request, error)
+
+
+def _answer(request: Request, error: PaddockError) -> Response:
+    # The frame counts what was refused, and for which limit.
+    request.scope["paddock.error"] = error
     return error_response(error, _request_id(request))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)
     if isinstance(error, HTTPException) and isinstance(error.detail, PaddockError):
-        return error_response(error.detail, _request_id(request))
+        return _answer(request, error.detail)
     answer = PaddockError(_SENTENCES.get(error.status_code, str(error.detail)))
     answer.status = error.status_code
     answer.title = http.HTTPStatus(error.status_code).phrase
     response = error_response(answer, _request_id(request))
     response.headers.update(error.headers or {})
+    if error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
+        response.headers["Allow"] = ", ".join(_methods(request))
     return response
+
+
+def _methods(request: Request) -> Iterator[str]:
+    """The methods that some route knows at this path; Starlette names only those of the first one."""
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            yield method
 
 
 _SENTENCES = {

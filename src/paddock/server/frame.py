@@ -1,129 +1,117 @@
-"""The frame around every request: its id, who may ask, how much may be sent, the headers of the answer, one log line.
+"""The frame around every request, in order: its id, what may come from a browser, who asks and how often, whether there
+is room; then the routes; then one log line and the counters.
 
-Plain ASGI, for it also wraps streams. Open on loopback without keys is not open to web pages: `Host` must be known, a
-foreign `Origin` is refused, a body must be declared as JSON, and there is no CORS.
+Plain ASGI, for it also wraps streams. What each step checks stands in a module of its own.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import time
-import uuid
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
-from fastapi import HTTPException
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from paddock import wire
-from paddock.errors import BodyTooLargeError, ForbiddenError, InvalidRequestError, PaddockError
+from paddock.errors import ClientLeftError, PaddockError, TooManyRequestsError
+from paddock.server import admission, logs
+from paddock.server.admission import Admission
 from paddock.server.answers import error_response
+from paddock.server.browsers import Browsers
+from paddock.server.callers import OPEN_PATHS, Callers, address_of
+from paddock.server.exchange import Exchange
+from paddock.server.metrics import UNROUTED, Metrics
 from paddock.settings import Settings
 
-log = logging.getLogger("paddock.requests")
+if TYPE_CHECKING:
+    from paddock.server.rate_limits import RateLimits
 
-_MAX_IGNORED_IN_HEADER = 20
+log = logging.getLogger("paddock.requests")
 
 
 class RequestFrame:
     """ASGI middleware; see the module."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        callers: Callers | None = None,
+        admission: Admission | None = None,
+        rate_limits: RateLimits | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._app = app
         self._settings = settings
+        self._callers = callers or Callers(settings)
+        self._admission = admission or Admission(settings)
+        self._rate_limits = rate_limits
+        self._metrics = metrics or Metrics()
+        self._browsers = Browsers(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started_at = time.perf_counter()
-        request_id = f"req-{uuid.uuid4().hex}"
-        scope["paddock.request_id"] = request_id
-        ignored: list[str] = []
-        wire.ignored_fields.set(ignored)
-        status = 0
-
-        async def send_framed(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                if ignored:
-                    headers["Paddock-Ignored-Fields"] = _header_list(ignored)
-            await send(message)
-
+        exchange = Exchange(scope, receive, send, self._settings, self._admission)
+        scope["paddock.request_id"] = exchange.request_id
+        scope["paddock.caller"] = ""
+        wire.ignored_fields.set(exchange.ignored)
         try:
-            self._admit(Headers(scope=scope), scope["method"])
-            await self._app(scope, self._limited(receive), send_framed)
+            await self._admit(exchange)
+            await self._app(scope, exchange.receive, exchange.send)
         except PaddockError as error:
-            await error_response(error, request_id)(scope, receive, send_framed)
+            scope["paddock.error"] = error
+            await error_response(error, exchange.request_id)(scope, receive, exchange.send)
+        except ClientDisconnect:
+            exchange.status = ClientLeftError.status
         except Exception:
-            log.exception("Request %s met a bug.", request_id)
-            if status:
+            log.exception("Request %s met a bug.", exchange.request_id)
+            if exchange.status:
                 raise  # the answer was under way: the connection breaks off, and its reader knows
             bug = PaddockError("The server met an unexpected error; its log has the details under this instance.")
-            await error_response(bug, request_id)(scope, receive, send_framed)
+            await error_response(bug, exchange.request_id)(scope, receive, exchange.send)
         finally:
-            milliseconds = (time.perf_counter() - started_at) * 1000
-            extra = f" ignored={_header_list(ignored)}" if ignored else ""
-            log.info("%s %s %d %.1fms %s%s", scope["method"], scope["path"], status, milliseconds, request_id, extra)
+            exchange.end()
+            self._note(exchange)
 
-    def _admit(self, headers: Headers, method: str) -> None:
-        host = headers.get("host", "")
-        if not self._is_known_host(_host_name(host)):
-            raise ForbiddenError("The Host header names neither this machine nor a configured host (`allowed_hosts`).")
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
-            raise ForbiddenError("Requests from pages of another origin are refused.")
-        length = headers.get("content-length")
-        if length is not None and length.isdecimal() and int(length) > self._settings.max_body_bytes:
-            raise self._too_large()
-        has_body = length not in (None, "0") or "transfer-encoding" in headers
-        if has_body and method in ("POST", "PUT", "PATCH") and not _is_json(headers.get("content-type", "")):
-            raise InvalidRequestError("The body must be JSON: send the header `Content-Type: application/json`.")
-
-    def _is_known_host(self, name: str) -> bool:
-        if name in ("localhost", self._settings.host.lower(), *self._settings.allowed_hosts):
-            return True
+    async def _admit(self, exchange: Exchange) -> None:
+        scope, headers = exchange.scope, exchange.headers
+        method, path = scope["method"], scope["path"]
+        self._browsers.check(method, headers)
+        exchange.check_length()
+        if path in OPEN_PATHS:
+            return
         try:
-            return ipaddress.ip_address(name).is_loopback
-        except ValueError:
-            return False
+            caller = await self._callers.identify(headers)
+        except PaddockError:
+            # Guessing keys is limited too, by address.
+            await self._limit(exchange, "")
+            raise
+        scope["paddock.caller"] = caller.name
+        await self._limit(exchange, caller.name)
+        caller.check_role(method)
+        if admission.costs_something(method, path):
+            exchange.take_place_when_received()
 
-    def _too_large(self) -> BodyTooLargeError:
-        return BodyTooLargeError(f"The body is over {self._settings.max_body_bytes} bytes (`max_body_bytes`).")
+    async def _limit(self, exchange: Exchange, caller: str) -> None:
+        if self._rate_limits is not None:
+            await self._rate_limits.spend(caller or address_of(exchange.scope.get("client")), exchange.answer_headers)
 
-    def _limited(self, receive: Receive) -> Receive:
-        num_bytes = 0
-
-        async def limited() -> Message:
-            nonlocal num_bytes
-            message = await receive()
-            num_bytes += len(message.get("body", b""))
-            if num_bytes > self._settings.max_body_bytes:
-                error = self._too_large()
-                # FastAPI passes on an HTTPException unchanged and hides every other error behind one of its own.
-                raise HTTPException(error.status, detail=error)
-            return message
-
-        return limited
-
-
-def _host_name(host: str) -> str:
-    try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
-    except ValueError:
-        return ""
-
-
-def _is_json(content_type: str) -> bool:
-    media_type = content_type.partition(";")[0].strip().lower()
-    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
-
-
-def _header_list(pointers: list[str]) -> str:
-    """Pointers as one header value: printable ASCII, the first ones only."""
-    shown = ", ".join(pointers[:_MAX_IGNORED_IN_HEADER]) + (", …" if len(pointers) > _MAX_IGNORED_IN_HEADER else "")
-    return shown.encode("ascii", "backslashreplace").decode()[:2000].replace("\r", " ").replace("\n", " ")
+    def _note(self, exchange: Exchange) -> None:
+        scope = exchange.scope
+        route = getattr(scope.get("route"), "path", UNROUTED)
+        error = scope.get("paddock.error")
+        if isinstance(error, TooManyRequestsError):
+            self._metrics.count_refusal(error.limit)
+        self._metrics.count_rows(scope.get("paddock.rows", {}))
+        self._metrics.count_request(
+            route=route,
+            method=scope["method"],
+            status=exchange.status,
+            seconds=time.perf_counter() - exchange.started_at,
+            num_bytes_received=exchange.num_bytes_received,
+            num_bytes_sent=exchange.num_bytes_sent,
+        )
+        logs.request_line(exchange, scope["paddock.caller"], route)

@@ -12,10 +12,18 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from paddock.datasets.schemas import AppendRowsRequest, RegisterDatasetRequest
+from paddock.routing import EXTENSION
 from paddock.wire import Schema
 
 RAW_BODIES: tuple[type[BaseModel], ...] = (AppendRowsRequest, RegisterDatasetRequest)
 """Bodies that are cut into raw slices instead of being parsed into their class (`routing.raw_body`)."""
+
+
+class ErrorPlace(Schema):
+    """One thing wrong in a request."""
+
+    pointer: str = Field(description="A JSON pointer into the body, or the name of a parameter or header.")
+    message: str
 
 
 class Error(Schema):
@@ -25,6 +33,9 @@ class Error(Schema):
     title: str
     detail: str
     instance: str | None = Field(default=None, json_schema_extra={"nullable": True})
+    errors: list[ErrorPlace] | None = Field(
+        default=None, description="Of a 400: what is wrong, and where.", json_schema_extra=EXTENSION
+    )
 
 
 _NAMED_RESPONSES = {
@@ -37,6 +48,13 @@ _NAMED_RESPONSES = {
     "500": ("InternalServerError500", "Internal Server Error", "The server encountered an unexpected error"),
     "default": ("DefaultError", "Default Response", "An error occurred"),
 }
+
+_EXAMPLES = {
+    "400": "The request was invalid or malformed",
+    "429": "You have exceeded the rate limit. Please try again later.",
+    "500": "An unexpected error occurred",
+}
+"""The `detail` of the example that a named response has."""
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"description": description, "$ref": f"#/components/responses/{name}"}
@@ -58,12 +76,25 @@ def document(app: FastAPI) -> dict[str, Any]:
         )
         # As FastAPI writes its own: a default of null goes without saying.
         components.setdefault("schemas", {}).update(jsonable_encoder(raw["$defs"], exclude_none=True))
-        components["responses"] = {
-            name: {
-                "description": description,
-                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-            }
-            for name, _, description in _NAMED_RESPONSES.values()
-        }
+        components["responses"] = {name: _response(status) for status, (name, _, _) in _NAMED_RESPONSES.items()}
+        for operations in schema["paths"].values():
+            for operation in operations.values():
+                _describe(operation.get("parameters", []))
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _response(status: str) -> dict[str, Any]:
+    _, title, description = _NAMED_RESPONSES[status]
+    content: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/Error"}}
+    if status in _EXAMPLES:
+        content["example"] = {"status": int(status), "title": title, "detail": _EXAMPLES[status]}
+    return {"description": description, "content": {"application/json": content}}
+
+
+def _describe(parameters: list[dict[str, Any]]) -> None:
+    """Parameters in paths as the contract has them: described, and without the title that FastAPI makes up."""
+    for parameter in parameters:
+        if parameter["in"] == "path":
+            parameter["description"] = f"Path parameter: {parameter['name']}"
+            parameter["schema"].pop("title", None)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
+import resource
 import signal
 import socket
 
 import uvicorn
+from fastapi import FastAPI
 
 from paddock import wiring
 from paddock.errors import InvalidRequestError
@@ -15,17 +16,21 @@ from paddock.inference.engine_host import EngineHost
 from paddock.jobs.worker import Worker
 from paddock.server import configured
 from paddock.server.app import create_app
-from paddock.settings import Settings
+from paddock.server.connections import Connections
+from paddock.settings import Settings, is_loopback
 from paddock.storage.data_dir import DataDir
 
 log = logging.getLogger("paddock.server")
 
 _DRAIN_SECONDS = 5
 
+_RESERVED_FILES = 160
+"""Open files that are kept for all but connections: the database, logs, jobs, the engine."""
+
 
 def serve_forever(settings: Settings, *, replace: bool = False) -> None:
     """Serve until SIGTERM or SIGINT. Running jobs are handed back for the next start, no process is left behind."""
-    _check_host(settings.host)
+    _check_host(settings)
     data_dir = DataDir(settings.data_dir, settings.checkpoint_root)
     data_dir.create()
     data_dir.lock()
@@ -35,17 +40,8 @@ def serve_forever(settings: Settings, *, replace: bool = False) -> None:
     configured.register(resources, replace=replace)
     worker = Worker(settings, data_dir, resources.jobs)
     engine_host = EngineHost(settings, data_dir)
-    app = create_app(resources, wake_worker=worker.wake)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            lifespan="on",
-            timeout_graceful_shutdown=_DRAIN_SECONDS,
-            server_header=False,
-        )
-    )
+    app = create_app(resources, wake_worker=worker.wake, engine_pid=lambda: engine_host.pid)
+    server = uvicorn.Server(_uvicorn_config(app, settings))
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn takes the signals over while it runs, and raises them again behind itself: the way out is ours.
         signal.signal(number, lambda _number, _frame: setattr(server, "should_exit", True))
@@ -63,15 +59,48 @@ def serve_forever(settings: Settings, *, replace: bool = False) -> None:
         data_dir.unlock()
 
 
-def _check_host(host: str) -> None:
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+def _uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    connections = Connections(settings, _max_connections(settings))
+    return uvicorn.Config(
+        app,
+        http=connections.protocol,  # type: ignore[arg-type]  # a factory does as well as a class
+        ws="none",
+        callback_notify=connections.sweep,
+        timeout_notify=1,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+        # Whoever connects from this machine may write X-Forwarded-For; uvicorn would believe it.
+        proxy_headers=False,
+        server_header=False,
+        # Warnings are about what clients do.
+        log_level="error",
+        log_config=None,  # its lines look like ours
+        access_log=False,
+        lifespan="on",
+    )
+
+
+def _max_connections(settings: Settings) -> int:
+    """`max_connections`, or what this process's limit of open files leaves. The limit is raised where it may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = settings.max_connections + _RESERVED_FILES
+    if soft < wanted:
+        soft = min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft < wanted:
+        log.warning("The limit of %d open files allows fewer connections than `max_connections`.", soft)
+    return min(settings.max_connections, max(1, soft - _RESERVED_FILES))
+
+
+def _check_host(settings: Settings) -> None:
+    if is_loopback(settings.host):
+        return
+    if settings.allow_anyone:
+        log.warning("Whoever reaches %s may use this server (`allow_anyone`).", settings.host)
+    elif settings.is_open:
         raise InvalidRequestError(
-            f"Paddock listens on loopback only, not on {host}: it has no keys yet, so whoever reached it could use it. "
-            "Put a proxy that checks who asks in front of it."
+            f"Without keys Paddock listens on loopback only, not on {settings.host}: whoever reached it could use it. "
+            "Make a key with `paddock keys new`, or let anyone in with --allow-anyone."
         )
 
 

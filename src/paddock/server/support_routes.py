@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import Request
+from fastapi import Request, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from paddock import __version__, routing
 from paddock.errors import NotFoundError
 from paddock.inference.inference import LOCAL
+from paddock.server.metrics import Metrics
 from paddock.settings import Settings
 
 router = routing.router("Inspect")
@@ -19,6 +22,13 @@ router = routing.router("Inspect")
 async def health() -> dict[str, str]:
     """Whether the server answers."""
     return {"status": "OK"}
+
+
+@router.get("/metrics", openapi_extra=routing.EXTENSION, response_class=PlainTextResponse)
+def metrics(request: Request) -> Response:
+    """Requests, rows, jobs and their queue, for Prometheus."""
+    counters: Metrics = request.app.state.metrics
+    return Response(counters.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/v1/version", openapi_extra=routing.EXTENSION)

@@ -22,7 +22,7 @@ from paddock.errors import NoSpaceError
 _BUSY_TIMEOUT_SECONDS = 30
 _CACHE_KIBIBYTES = 8192
 
-HEAD_REVISION = "0002"
+HEAD_REVISION = "0003"
 """The newest migration, named here so that a start need not import Alembic; a test holds it to `migrations/`."""
 
 

@@ -135,6 +135,8 @@ jobs = sa.Table(
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("started_at", sa.Float),
     sa.Column("ended_at", sa.Float),
+    # The job that started this one and waits for it: this one is cancelled with it.
+    sa.Column("parent_id", sa.Text, index=True),
     sa.CheckConstraint("status IN ('scheduled', 'in_progress', 'completed', 'failed', 'cancelled')", name="status"),
     sa.CheckConstraint("(status = 'in_progress') = (worker_id IS NOT NULL)", name="worker"),
     sa.CheckConstraint("(status = 'in_progress') = (lease_expires_at IS NOT NULL)", name="lease"),
@@ -251,6 +253,27 @@ resume_points = sa.Table(
     sa.Column("step", sa.BigInteger, nullable=False),
     sa.Column("path", sa.Text, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
+)
+
+search_trials = sa.Table(
+    "search_trials",
+    metadata,
+    # The trials of a hyperparameter search, from 1; each trains in a job of its own, inserted in the same transaction.
+    sa.Column("search_id", sa.Text, sa.ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("job_id", sa.Text, sa.ForeignKey("jobs.job_id", ondelete="CASCADE"), nullable=False, unique=True),
+    # The job that scores it, where the objective is a benchmark.
+    sa.Column("eval_job_id", sa.Text, sa.ForeignKey("jobs.job_id", ondelete="CASCADE"), unique=True),
+    # JSON pointer into the request → value.
+    sa.Column("params_json", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    # The objective, and the validation losses after each epoch up to where the trial ended.
+    sa.Column("value", sa.Float),
+    sa.Column("losses_json", sa.Text),
+    sa.Column("error", sa.Text),
+    sa.CheckConstraint("status IN ('running', 'completed', 'pruned', 'failed')", name="status"),
+    sa.CheckConstraint("(status = 'completed') = (value IS NOT NULL)", name="value"),
+    sa.CheckConstraint("(status = 'failed') = (error IS NOT NULL)", name="error"),
 )
 
 # ---------------------------------------------------------------------------------------------------- server

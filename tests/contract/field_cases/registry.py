@@ -25,7 +25,11 @@ OPEN: dict[str, str] = {}
 """Line → why its case fails as yet. The case stands and is expected to fail, strictly: who makes the field real must
 take its line out."""
 
-REFUSED: dict[str, str] = {}
+_NO_GPU = "It spares a GPU's memory, and the tests have none; the workers that it is for are shown on a CPU."
+REFUSED: dict[str, str] = {
+    f"{operation} training_config.efficiency_config.fsdp_cpu_offload boolean": _NO_GPU
+    for operation in ("preference_optimize", "supervised_fine_tune")
+}
 """Line → why it rests on refusal alone: neither this machine nor any model here can do it. At most 15."""
 
 Case = TypeVar("Case", bound=Callable[..., None])

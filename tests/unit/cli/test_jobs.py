@@ -64,6 +64,24 @@ def test_logs(invoke: Invoke, resources: Resources, job: str, data_dir: DataDir)
     assert invoke("jobs", "logs", "-f", job).output == "eins\nzwölf\n"
 
 
+def test_metrics_are_drawn(invoke: Invoke, resources: Resources, job: str) -> None:
+    assert "measured nothing yet" in invoke("jobs", "metrics", job, code=1).output
+    progress = start(resources)
+    for step in range(1, 101):
+        progress.note_metrics(step, loss=100.0 / step, lr=1e-3)
+    progress.note_metrics(100, validation_loss=2.5)
+    progress.report(100, 100, "steps", now=True)
+    lines = invoke("jobs", "metrics", job).output.splitlines()
+    assert lines[0] == "loss"
+    assert lines[1] == "100 ┤⢱"
+    assert lines[12].split() == ["1", "100"]
+    assert lines[14] == "validation_loss"
+    assert re.search(r"lr +0\.001 +▁+ +0\.001 +100", "\n".join(lines))
+    assert invoke("jobs", "metrics", job, "--series", "lr").output.startswith("lr\n")
+    assert "It has loss, lr, validation_loss." in invoke("jobs", "metrics", job, "--series", "x", code=1).output
+    assert len(json.loads(invoke("jobs", "metrics", job, "--json").output)) == 100
+
+
 def test_cancel(invoke: Invoke, resources: Resources, job: str) -> None:
     assert invoke("jobs", "cancel", job).output == "The job my job is cancelled.\n"
     assert resources.jobs.get(job).status is states.JobStatus.CANCELLED

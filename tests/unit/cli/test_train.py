@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
 
+from paddock.jobs.progress import Progress
+from paddock.jobs.store import NewJob
+from paddock.post_training.trial_store import Trial
 from paddock.wiring import Resources
 
 Invoke = Callable[..., Result]
@@ -74,6 +78,42 @@ def test_every_option_of_sft_is_in_the_request(invoke: Invoke, resources: Resour
         "dataset_id": chats, "validation_dataset_id": chats, "batch_size": 5, "shuffle": False,
         "data_format": "dialog", "packed": True, "train_on_input": True,
     }  # fmt: skip
+
+
+def test_a_search_and_loggers(
+    invoke: Invoke, resources: Resources, tiny: str, chats: str, write_rows: Callable[..., Path]
+) -> None:
+    space = {"algorithm_config.rank": {"type": "int", "low": 2, "high": 4}}
+    file = write_rows({"space": space, "num_trials": 2}, name="search.json")
+    words = f"train sft --model {tiny} --dataset {chats} --validation {chats} --search {file} --logger tensorboard"
+    invoke(*words.split(), "--job-id", "x", "--no-follow")
+    request = request_of(resources, "x")["request"]
+    assert request["hyperparam_search_config"] == {"space": space, "num_trials": 2}
+    assert request["logger_config"] == {"loggers": ["tensorboard"]}
+    assert "Trial" in invoke("train", "trials", "x").output
+
+    job = resources.jobs.claim(worker_id="w", lease_seconds=60, coordinators=True)
+    assert job is not None
+    pointer = "/algorithm_config/rank"
+    with Progress(job, resources.jobs).write() as connection:
+        for number, rank, value in ((1, 2, 0.5), (2, 4, 0.25), (3, 3, None)):
+            resources.jobs.submit(NewJob(f"x:trial-{number}", "sft", {}, parent_id="x"), connection)
+            trial = Trial(number, f"x:trial-{number}", {pointer: rank})
+            resources.trials.begin(connection, "x", trial)
+            ended = (
+                replace(trial, status="completed", value=value)
+                if value
+                else replace(trial, status="failed", error="oh")
+            )
+            resources.trials.end(connection, "x", ended)
+    lines = invoke("train", "trials", "x").output.splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["1", "completed", "0.5", "2"], ["*", "2", "completed", "0.25", "4"], ["3", "failed", "3", "oh"],
+    ]  # fmt: skip
+    assert json.loads(invoke("train", "trials", "x", "--json").output)["best"] == 2
+
+    file.write_text("{")
+    assert "holds no JSON" in invoke(*words.split(), "--job-id", "y", code=2).output
 
 
 def test_dpo(invoke: Invoke, resources: Resources, tiny: str, pairs: str) -> None:

@@ -71,10 +71,13 @@ def test_the_digest_is_of_what_was_sent() -> None:
             + b"[" * 200
             + b"]" * 200
             + b"}}",
-            "/metadata",
+            "",
             "nested deeper",
         ),
         (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "", "nested deeper"),
+        (b'{"purpose":"exam","source":{"rows":[]},"purpose":"eval/question-answer"}', "/purpose", "more than once"),
+        (b'{"purpose":"eval/question-answer","source":{"rows":[],"rows":[{}]}}', "/source/rows", "more than once"),
+        (b'{"purpose":"eval/question-answer","source":{"rows":[]},"x":1e400}', "/x", "too large"),
     ],
 )
 def test_a_registration_says_what_is_wrong_and_where(body: bytes, pointer: str, message: str) -> None:
@@ -109,6 +112,9 @@ def test_appended_rows_keep_their_text() -> None:
         (b'{"rows":[{},null]}', "/rows/1", "Row 1 is not an object"),
         (b'{"rows":[{"a":' + b"[" * 150 + b"]" * 150 + b"}]}", "/rows/0", "Row 0 is nested deeper than 128"),
         (b'{"rows":[],"dataset_id":"b"}', "/dataset_id", "another dataset"),
+        (b'{"rows":[],"dataset_id":1e400}', "/dataset_id", "too large"),
+        (b'{"rows":[{"a":1}],"x":[{"a":1}] , "\\u0072ows":[]}', "/rows", "more than once"),
+        (b'{"rows":[],"x":{"y":1,"y":2}}', "/x/y", "more than once"),
     ],
 )
 def test_an_append_says_what_is_wrong_and_where(body: bytes, pointer: str, message: str) -> None:

@@ -192,3 +192,37 @@ def test_a_job_belongs_to_its_benchmark(jobs: JobStore) -> None:
     for wrong in ({"benchmark_id": "other"}, {"kinds": ["sft"]}):
         with pytest.raises(NotFoundError):
             jobs.get("a", **wrong)
+
+
+def test_coordinators_are_claimed_apart(jobs: JobStore) -> None:
+    """They wait for other jobs, so they must not stand in their way."""
+    jobs.submit(NewJob("search", "search", {}))
+    jobs.submit(NewJob("trial", "sft", {}, parent_id="search"))
+    claimed = jobs.claim(worker_id="w", lease_seconds=30)
+    assert claimed is not None
+    assert (claimed.job_id, claimed.parent_id) == ("trial", "search")
+    assert jobs.claim(worker_id="w", lease_seconds=30) is None
+    coordinator = jobs.claim(worker_id="w", lease_seconds=30, coordinators=True)
+    assert coordinator is not None
+    assert coordinator.job_id == "search"
+    assert [job.job_id for job in jobs.list(with_children=False)] == ["search"]
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "failed", "completed"])
+def test_nobody_waits_for_the_children_of_a_job_that_has_ended(jobs: JobStore, ending: str) -> None:
+    _started(jobs)
+    jobs.submit(NewJob("running", "eval", {}, parent_id="a"))
+    jobs.claim(worker_id="w", lease_seconds=30)
+    jobs.submit(NewJob("waiting", "eval", {}, parent_id="a"))
+    jobs.submit(NewJob("other", "eval", {}))
+    with jobs.database.write() as connection:
+        if ending == "cancelled":
+            states.cancel(connection, jobs.database.now(), "a")
+        elif ending == "failed":
+            states.fail(connection, jobs.database.now(), "a", 1, "no luck")
+        else:
+            states.complete(connection, jobs.database.now(), "a", 1)
+    assert [jobs.get(job_id).status.value for job_id in ("running", "waiting", "other")] == [
+        "cancelled", "cancelled", "scheduled",
+    ]  # fmt: skip
+    assert _names(jobs, "running") == ["submitted", "started", "cancelled"]

@@ -13,11 +13,13 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from paddock.errors import LostLeaseError
+from paddock.inference.engine import Model
 from paddock.jobs import states
 from paddock.jobs.progress import Progress, StopRequestedError
 from paddock.post_training import job as training_job
 from paddock.storage.data_dir import folder_name
 from paddock.wiring import Resources
+from tiny_models import make_llama
 from training_office import LORA, add_dataset, chats, run, sft_request, submit, training
 
 
@@ -51,22 +53,26 @@ def test_a_checkpoint_is_a_folder_of_the_hub(resources: Resources, tiny_llama: P
 
 
 @pytest.mark.parametrize("use_dora", [False, True])
+@pytest.mark.parametrize("tied", [False, True])
 def test_plain_libraries_give_the_same_logits_merged_or_not(
-    resources: Resources, tiny_llama: Path, use_dora: bool
+    resources: Resources, tmp_path: Path, tied: bool, use_dora: bool
 ) -> None:
-    algorithm = LORA | {"use_dora": use_dora, "apply_lora_to_output": True}
-    run(resources, sft_request("tune", training("chats", n_epochs=1), algorithm_config=algorithm))
+    """With embeddings that are the output layer as well, too, on which no adapter goes."""
+    base_folder = make_llama(tmp_path / "base", tied=tied)
+    resources.inference.models.register(Model("base", "local", str(base_folder)))
+    algorithm = LORA | {"use_dora": use_dora, "apply_lora_to_output": not tied}
+    run(resources, sft_request("tune", training("chats", n_epochs=1), model="base", algorithm_config=algorithm))
     (checkpoint,) = resources.checkpoints.of_job("tune")
     folder = resources.checkpoints.root / checkpoint.path
     ids = torch.tensor([AutoTokenizer.from_pretrained(folder).encode("say 3", add_special_tokens=False)])
 
     def loaded() -> Any:
-        return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_llama), folder).eval()
+        return PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base_folder), folder).eval()
 
     with torch.no_grad():
         logits = loaded()(ids).logits
         torch.testing.assert_close(loaded().merge_and_unload()(ids).logits, logits, rtol=0, atol=1e-5)
-        base = AutoModelForCausalLM.from_pretrained(tiny_llama)(ids).logits
+        base = AutoModelForCausalLM.from_pretrained(base_folder)(ids).logits
     assert not torch.allclose(base, logits, atol=1e-2)
 
 

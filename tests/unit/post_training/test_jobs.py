@@ -94,11 +94,19 @@ def test_accumulated_and_packed_steps_equal_the_plain_ones(resources: Resources)
     assert _series(resources, "packed", "grad_norm") == pytest.approx(norms, rel=1e-4)
 
 
-@pytest.mark.parametrize("method", ["lora", "full", "dora", "bf16"])
+@pytest.mark.parametrize("method", ["lora", "full", "dora", "bf16", "four bits", "qat"])
 def test_a_stopped_job_ends_with_the_same_hash(resources: Resources, method: str) -> None:
     add_dataset(resources, "chats", chats(12))
     config = training("chats", dtype="bf16" if method == "bf16" else "fp32")
-    algorithm = None if method == "full" else LORA | {"use_dora": method == "dora", "dropout": 0.1}
+    algorithm: dict[str, Any] | None = LORA | {"use_dora": method == "dora", "dropout": 0.1}
+    if method == "full":
+        algorithm = None
+    elif method == "four bits":
+        # Validated, so that the base is run without gradients between the epochs too.
+        algorithm = LORA | {"quantize_base": True, "use_dora": True}
+        config["data_config"]["validation_dataset_id"] = "chats"
+    elif method == "qat":
+        algorithm = {"type": "QAT", "quantizer_name": "int8_dynamic_int4", "group_size": 32}
     undisturbed = run(resources, sft_request("one", config, algorithm_config=algorithm))
     assert undisturbed.status is JobStatus.COMPLETED
 
@@ -144,13 +152,13 @@ def test_full_weights_are_a_whole_model(resources: Resources) -> None:
     assert resources.inference.find("again:epoch-1").base_model == str(folder)
 
 
-@pytest.mark.parametrize("loss_type", ["sigmoid", "hinge", "ipo"])
+@pytest.mark.parametrize("loss_type", ["sigmoid", "hinge", "ipo", "kto_pair"])
 def test_dpo_starts_at_its_reference(resources: Resources, tiny_llama: Path, loss_type: str) -> None:
     add_dataset(resources, "chats", chats(8))
     add_dataset(resources, "pairs", pairs(8))
     run(resources, sft_request("tune", training("chats")))
     run(resources, dpo_request("prefer", "tune:epoch-2", training("pairs"), loss_type=loss_type))
-    first = {"sigmoid": math.log(2), "hinge": 1.0, "ipo": 25.0}[loss_type]
+    first = {"sigmoid": math.log(2), "hinge": 1.0, "ipo": 25.0, "kto_pair": 0.5}[loss_type]
     losses = _series(resources, "prefer", "loss")
     assert losses[0] == pytest.approx(first, abs=2e-5 * first)
     assert losses[-1] < losses[0]
@@ -159,10 +167,15 @@ def test_dpo_starts_at_its_reference(resources: Resources, tiny_llama: Path, los
     assert resources.inference.find("prefer:epoch-2").base_model == str(tiny_llama)
 
 
-def test_dpo_resumes_with_its_first_reference(resources: Resources) -> None:
+@pytest.mark.parametrize("loss_type", ["sigmoid", "kto_pair"])
+def test_dpo_resumes_with_its_first_reference(resources: Resources, loss_type: str) -> None:
     add_dataset(resources, "pairs", pairs(10))
-    config = training("pairs", validation_dataset_id="pairs")
-    run(resources, dpo_request("one", "tiny", config, lora=LORA))
+    config = training(
+        "pairs", validation_dataset_id="pairs", packed=True, max_seq_len=64, gradient_accumulation_steps=2
+    )
+    config["data_config"]["batch_size"] = 1
+    algorithm = {"lora": LORA | {"dropout": 0.1}, "loss_type": loss_type}
+    run(resources, dpo_request("one", "tiny", config, **algorithm))
 
     def stop(progress: Progress) -> None:
         note = progress.note_metrics
@@ -175,10 +188,10 @@ def test_dpo_resumes_with_its_first_reference(resources: Resources) -> None:
         progress.note_metrics = note_and_stop  # type: ignore[method-assign]
 
     with pytest.raises(StopRequestedError):
-        run(resources, dpo_request("two", "tiny", config, lora=LORA), on_start=stop)
+        run(resources, dpo_request("two", "tiny", config, **algorithm), on_start=stop)
     with resources.database.write() as connection:
         states.hand_back(connection, resources.database.now(), "two", 1)
-    run(resources, dpo_request("two", "tiny", config, lora=LORA))
+    run(resources, dpo_request("two", "tiny", config, **algorithm))
     hashes = [[c.sha256 for c in resources.checkpoints.of_job(name)] for name in ("one", "two")]
     assert hashes[0] == hashes[1]
 

@@ -10,7 +10,7 @@ import pytest
 from paddock.post_training import modules
 from paddock.post_training.config import Lora
 
-LORA = Lora(("q_proj",), mlp=False, output=False, rank=4, alpha=8, use_dora=False, dropout=0.0)
+LORA = Lora(("q_proj",), mlp=False, output=False, rank=4, alpha=8, use_dora=False, quantize_base=False, dropout=0.0)
 
 LLAMA = [
     "model.embed_tokens",
@@ -23,6 +23,9 @@ GPT2 = ["transformer.wte", "transformer.h.0.attn.c_attn", "transformer.h.0.attn.
 
 def test_names_come_from_the_weights_header(tiny_llama: Path) -> None:
     names = modules.linear_layers(tiny_llama)
+    assert names["model.layers.1.mlp.down_proj"] == (32, 64)
+    assert modules.inputs_that_groups_do_not_divide(names, 16) == set()
+    assert modules.inputs_that_groups_do_not_divide(names, 64) == {32}
     assert "model.layers.1.self_attn.q_proj" in names
     assert "lm_head" in names
     assert not any("norm" in name for name in names)

@@ -34,6 +34,8 @@ def client(resources: Resources, woken: list[None]) -> Iterator[TestClient]:
     app.state.datasets = resources.datasets
     app.state.checkpoints = resources.checkpoints
     app.state.inference = resources.inference
+    app.state.trials = resources.trials
+    app.state.scores = resources.scores
     app.state.wake_worker = lambda: woken.append(None)
     with TestClient(app) as client:
         yield client

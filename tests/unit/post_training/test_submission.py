@@ -47,7 +47,7 @@ def _set(request: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         (f"{TC}/gradient_accumulation_steps", 0, f"{TC}/gradient_accumulation_steps", "between 1"),
         (f"{TC}/max_validation_steps", 0, f"{TC}/max_validation_steps", "between 1"),
         (f"{TC}/max_seq_len", 100_000, f"{TC}/max_seq_len", "at most 512"),
-        (f"{TC}/dtype", "fp16", f"{TC}/dtype", "refused"),
+        (f"{TC}/dtype", "fp16", f"{TC}/dtype", "this server trains on a CPU: use bf16"),
         (f"{TC}/dtype", "int3", f"{TC}/dtype", "one of"),
         (f"{TC}/data_config", None, f"{TC}/data_config", "required"),
         (f"{TC}/data_config/batch_size", 0, f"{TC}/data_config/batch_size", "between 1"),
@@ -60,11 +60,15 @@ def _set(request: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         (f"{TC}/optimizer_config/lr", 0, f"{TC}/optimizer_config/lr", "greater than 0"),
         (f"{TC}/efficiency_config/fsdp_cpu_offload", True, f"{TC}/efficiency_config/fsdp_cpu_offload", "refused"),
         ("algorithm_config/rank", 0, "/algorithm_config/rank", "between 1"),
-        ("algorithm_config/quantize_base", True, "/algorithm_config/quantize_base", "refused"),
         ("algorithm_config/lora_attn_modules", ["w_proj"], "/algorithm_config/lora_attn_modules/0", "w_proj"),
-        ("algorithm_config", {"type": "QAT", "quantizer_name": "x", "group_size": 8}, "/algorithm_config/type", "LoRA"),
-        ("hyperparam_search_config", {"trials": 3}, "/hyperparam_search_config", "trials"),
-        ("logger_config", {"wandb": {}}, "/logger_config", "wandb"),
+        ("logger_config", {"wandb": {}}, "/logger_config/wandb", "not permitted"),
+        ("logger_config", {"loggers": ["csv"]}, "/logger_config/loggers/0", "'tensorboard'"),
+        ("logger_config", {"loggers": ["tensorboard"] * 2}, "/logger_config/loggers/1", "second time"),
+        ("logger_config", {"loggers": ["trackio"]}, "/logger_config/loggers/0", "pip install trackio"),
+        ("logger_config", {"run_name": ""}, "/logger_config/run_name", "1 to 256 characters"),
+        ("logger_config", {"project": "../x"}, "/logger_config/project", "no segment"),
+        ("logger_config", {"tags": {"a": 1}}, "/logger_config/tags/a", "valid string"),
+        ("logger_config", {"tags": {"a\n": "b"}}, "/logger_config/tags/a\n", "printable"),
     ],
 )
 def test_refused_at_submission(resources: Resources, path: str, value: Any, pointer: str, words: str) -> None:
@@ -79,8 +83,6 @@ def test_refused_at_submission(resources: Resources, path: str, value: Any, poin
     [
         ("finetuned_model", "nobody", "/finetuned_model"),
         ("algorithm_config/beta", 0, "/algorithm_config/beta"),
-        ("algorithm_config/loss_type", "kto_pair", "/algorithm_config/loss_type"),
-        (f"{TC}/data_config/packed", True, f"{TC}/data_config/packed"),
         (f"{TC}/data_config/dataset_id", "chats", f"{TC}/data_config/dataset_id"),
     ],
 )

@@ -37,9 +37,10 @@ class _Body(wire.RequestBody):
 
 _ERRORS = {
     "invalid": InvalidRequestError("n must be positive", pointer="/n"),
+    "placeless": InvalidRequestError("the other side refused"),
     "missing": NotFoundError("no such thing"),
     "conflict": ConflictError("there is another"),
-    "many": TooManyRequestsError("later", retry_after_seconds=7),
+    "many": TooManyRequestsError("later", limit="test", retry_after_seconds=7),
     "backend": BackendError("down"),
     "space": NoSpaceError("full"),
     "bug": RuntimeError("secret /root/path"),
@@ -62,6 +63,9 @@ def client() -> Iterator[TestClient]:
     @router.get("/things/{thing_id:path}")
     def thing(thing_id: PathId, limit: Annotated[int, Query()] = 1) -> str:
         return thing_id
+
+    @router.delete("/things/{thing_id:path}")
+    def remove(thing_id: PathId) -> None: ...
 
     app.include_router(router)
     app.add_middleware(RequestFrame, settings=Settings(max_body_bytes=2048, allowed_hosts=("paddock.example",)))
@@ -126,6 +130,32 @@ def test_ignored_fields_are_named(client: TestClient) -> None:
     assert response.json() == {"n": 1}
     assert response.headers["paddock-ignored-fields"] == "/x, /strategy/\\xfc"
     assert "paddock-ignored-fields" not in client.post("/body", json={"n": 1}).headers
+    response = client.post("/body", json={"n": 1, "a\r\nSet-Cookie: b=1": 1, "\x00\x7f": 1})
+    assert response.headers["paddock-ignored-fields"] == r"/a\x0d\x0aSet-Cookie: b=1, /\x00\x7f"
+
+
+def test_a_method_that_is_refused_hears_of_the_others(client: TestClient) -> None:
+    for method, path in (("PUT", "/body"), ("POST", "/things/a")):
+        response = client.request(method, path)
+        assert response.status_code == 405
+        assert response.headers["allow"] == ("POST" if path == "/body" else "GET, DELETE")
+
+
+def test_answers_stay_small_whatever_was_sent(client: TestClient) -> None:
+    response = client.post("/body", json={"n": 1, "items": [{}] * 100})
+    assert [error["pointer"] for error in response.json()["errors"]] == [f"/items/{i}/top_p" for i in range(20)]
+    assert len(response.json()["detail"]) <= 2000
+    name = "x" * 900
+    response = client.post(
+        "/body", content=f'{{"{name}": 1, "{name}": 2}}', headers={"content-type": "application/json"}
+    )
+    (error,) = response.json()["errors"]
+    assert (len(error["pointer"]), error["pointer"][-1]) == (500, "…")
+
+
+def test_a_refusal_without_a_place_is_about_the_whole(client: TestClient) -> None:
+    response = client.get("/raise/placeless")
+    assert response.json()["errors"] == [{"pointer": "", "message": "the other side refused"}]
 
 
 def test_a_large_body_is_refused_declared_or_not(client: TestClient) -> None:
@@ -149,6 +179,12 @@ def test_a_large_body_is_refused_declared_or_not(client: TestClient) -> None:
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "null"}, 403),
         ({"content-type": "text/plain"}, 400),
+        ({"content-type": "application/json; charset=UTF-8"}, 200),
+        ({"content-type": "application/vnd.api+json"}, 200),
+        ({"content-type": "application/json; charset=utf-16"}, 400),
+        ({"content-type": "application/json, text/plain"}, 400),
+        ({"content-encoding": "gzip"}, 400),
+        ({"content-encoding": "identity"}, 200),
     ],
 )
 def test_no_web_page_drives_the_server(client: TestClient, headers: dict[str, str], status: int) -> None:

@@ -51,7 +51,7 @@ class Variant(NamedTuple):
 class Weights:
     """One base in memory, and the adapters over it."""
 
-    def __init__(self, folder: Path, device: str, dtype: torch.dtype, *, sees: bool = False) -> None:
+    def __init__(self, folder: Path, device: str, dtype: torch.dtype | str, *, sees: bool = False) -> None:
         """`sees` tells an architecture that takes images. Raises `ValueError` for one that cannot be run, and if weights
         are missing: the library would go on with random numbers in their place."""
         self.model, report = (AutoModelForImageTextToText if sees else AutoModelForCausalLM).from_pretrained(

@@ -56,10 +56,13 @@ class LoadedModels:
         """Raises `InvalidRequestError` if this is not a causal language model, or cannot be loaded."""
         if files.architecture not in _GENERATING_ARCHITECTURES:
             raise InvalidRequestError(
-                f"The model {model_id} ({files.architecture or 'of no named architecture'}) does not generate text."
+                f"The model {model_id} ({files.architecture or 'of no named architecture'}) does not generate text.",
+                pointer="/model",
             )
         sees = files.architecture in _SEEING_ARCHITECTURES
-        weights = self._get(model_id, files.base, lambda: Weights(files.base, self._device, self._dtype, sees=sees))
+        # Rounded weights compute in the type that they were rounded for.
+        dtype = "auto" if "quantization_config" in files.config else self._dtype
+        weights = self._get(model_id, files.base, lambda: Weights(files.base, self._device, dtype, sees=sees))
         variant = _load(model_id, lambda: weights.variant(files.adapter))
         return LanguageModel(model_id, weights, variant)
 
@@ -99,4 +102,4 @@ def _load(model_id: str, load: Callable[[], Loaded]) -> Loaded:
     except Exception as error:  # the libraries raise whatever they meet in a file that is not as they expect
         log.exception("%s cannot be loaded.", model_id)
         reason = _PATH.sub("…", str(error).partition("\n")[0])[:300] or type(error).__name__
-        raise InvalidRequestError(f"The model {model_id} cannot be loaded: {reason}") from error
+        raise InvalidRequestError(f"The model {model_id} cannot be loaded: {reason}", pointer="/model") from error

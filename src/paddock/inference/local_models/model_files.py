@@ -31,6 +31,13 @@ class ModelFiles:
 
 def find(model: LocalModel) -> ModelFiles:
     """The files of `model`, downloaded if need be. Raises `InvalidRequestError` naming the model, never its folder."""
+    try:
+        return _find(model)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(error.detail, pointer="/model") from None
+
+
+def _find(model: LocalModel) -> ModelFiles:
     base = _folder(model.weights, model.model_id)
     adapter = None if model.adapter is None else Path(model.adapter)
     config = hub.read_config(base, model.model_id)

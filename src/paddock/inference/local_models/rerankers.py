@@ -160,7 +160,8 @@ class LikelihoodReranker:
         if not query_ids or (room is not None and room <= 0):
             raise InvalidRequestError(
                 f"The query has {len(query_ids)} tokens; {self._language_model.model_id} ranks by queries of at least "
-                "one that leave room for a passage in its context."
+                "one that leave room for a passage in its context.",
+                pointer="/query",
             )
         prefixes = {item: tokenizer(f"Passage: {item}")["input_ids"][:room] + end_ids for item in set(request.items)}
         scores: dict[str, float] = {}

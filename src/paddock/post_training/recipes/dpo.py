@@ -3,7 +3,7 @@
 The reference is the policy as it stood before the first step. Its log-probabilities are measured once, and kept with the
 resume points; there is never a second copy of the weights.
 
-Shapes: P pairs in a batch, whose sequences are the P chosen answers and then the P rejected ones.
+The answers of pair i are the rows 2i (chosen) and 2i + 1 (rejected). Shapes: P pairs in a batch, M = 2P answers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from paddock.post_training import adapters, batches, loop, losses, optimizers, r
 from paddock.post_training import source as sources
 from paddock.post_training.adapters import Trainee
 from paddock.post_training.attempt import Attempt
-from paddock.post_training.batches import Batch
+from paddock.post_training.batches import Batch, Pack
 from paddock.post_training.loop import Measured, Split
 from paddock.post_training.resume import ResumePoints, State
 from paddock.post_training.rows import Conversation
@@ -37,22 +37,36 @@ def optimize_preferences(attempt: Attempt) -> None:
     tokenizer = AutoTokenizer.from_pretrained(attempt.folder, trust_remote_code=False, local_files_only=True)
     limit = sources.sequence_limit(hub.read_config(attempt.folder, config.model_id), config.max_seq_len)
 
-    # The answers of pair i are the rows 2i (chosen) and 2i + 1 (rejected).
     train_rows = _tokenize(attempt, tokenizer, config.dataset_id, limit)
     validation_rows = _tokenize(attempt, tokenizer, config.validation_dataset_id, limit)
-    log.info("%d pairs of at most %d tokens each.", len(train_rows) // 2, limit)
+    num_pairs, num_validation_pairs = len(train_rows) // 2, len(validation_rows) // 2
+    packs = (
+        batches.pack_rows(_pair_lengths(train_rows), limit, shuffle=config.shuffle, seed=config.seed)
+        if config.packed
+        else batches.single(num_pairs)
+    )
+    log.info("%d pairs in %d packs, answers of at most %d tokens.", num_pairs, len(packs), limit)
+    if config.train_on_input and config.preference.loss_type != "kto_pair":
+        log.info(
+            "train_on_input: the prompt is the same on both sides and cancels out of %s.", config.preference.loss_type
+        )
 
     torch.manual_seed(config.seed)
-    trainee = adapters.load(attempt.source, attempt.folder, config, attempt.device)
+    trainee = adapters.load(attempt.source, attempt.folder, config, attempt.team, scratch=attempt.scratch)
     optimizer = optimizers.make(trainee.trained.values(), config.optimizer)
 
+    if config.packed:
+        sequences = [sequence for pack in packs for sequence in _sequences(pack)]
+        adapters.check_packing(trainee, train_rows, sequences, tokenizer.pad_token_id or 0)
+
     # Log-probabilities under the reference, of chosen and rejected: not a number until they are measured.
-    reference_P2 = torch.full((len(train_rows) // 2, 2), torch.nan)
-    validation_reference_P2 = torch.full((len(validation_rows) // 2, 2), torch.nan)
-    training = _split(attempt, trainee, train_rows, reference_P2, tokenizer)
+    reference_P2 = torch.full((num_pairs, 2), torch.nan)
+    validation_reference_P2 = torch.full((num_validation_pairs, 2), torch.nan)
+    training = _split(attempt, trainee, train_rows, packs, reference_P2, tokenizer)
     validation = None
     if validation_rows:
-        validation = _split(attempt, trainee, validation_rows, validation_reference_P2, tokenizer)
+        alone = batches.single(num_validation_pairs)
+        validation = _split(attempt, trainee, validation_rows, alone, validation_reference_P2, tokenizer)
 
     points = ResumePoints(attempt, trainee, optimizer, digest=loop.digest(train_rows, validation_rows))
     state = points.load()
@@ -65,7 +79,6 @@ def optimize_preferences(attempt: Attempt) -> None:
         points.save(state)
     reference_P2.copy_(state.fixed["training"])
     validation_reference_P2.copy_(state.fixed["validation"])
-    loop.set_resources(attempt, trainee, state)
     loop.train(attempt, trainee, tokenizer, optimizer, training, validation, points, state)
 
 
@@ -82,7 +95,12 @@ def _tokenize(attempt: Attempt, tokenizer: Any, dataset_id: str | None, limit: i
 
     tokenized = list(
         tokens.tokenize(
-            answers(), tokenizer, dataset_id=dataset_id, model_id=attempt.config.model_id, max_seq_len=limit
+            answers(),
+            tokenizer,
+            dataset_id=dataset_id,
+            model_id=attempt.config.model_id,
+            max_seq_len=limit,
+            train_on_input=attempt.config.train_on_input,
         )
     )
     num_truncated = sum(row.is_truncated for row in tokenized)
@@ -92,53 +110,88 @@ def _tokenize(attempt: Attempt, tokenizer: Any, dataset_id: str | None, limit: i
 
 
 def _split(
-    attempt: Attempt, trainee: Trainee, tokenized: Sequence[TokenizedRow], reference_P2: Tensor, tokenizer: Any
+    attempt: Attempt,
+    trainee: Trainee,
+    tokenized: Sequence[TokenizedRow],
+    packs: Sequence[Pack],
+    reference_P2: Tensor,
+    tokenizer: Any,
 ) -> Split:
     preference = attempt.config.preference
     assert preference is not None
-    loss_of, beta = losses.LOSSES[preference.loss_type], preference.beta
+    beta = preference.beta
 
-    def collate(pairs: Sequence[int]) -> Batch:
-        sequences = [(2 * pair,) for pair in pairs] + [(2 * pair + 1,) for pair in pairs]
+    def collate(numbers: Sequence[int]) -> Batch:
+        sequences = [sequence for number in numbers for sequence in _sequences(packs[number])]
         return batches.collate(tokenized, sequences, tokenizer.pad_token_id or 0)
 
-    def measure(batch: Batch) -> Measured:
-        log_ratios_P2, chosen_log_prob, num_chosen_tokens = _log_ratios(trainee, batch, reference_P2)
-        margins_P = log_ratios_P2[:, 0] - log_ratios_P2[:, 1]
-        rewards_P = beta * margins_P.detach()
+    def log_ratios(batch: Batch) -> tuple[Tensor, Tensor]:
+        log_probs_P2 = _pair_log_probs(trainee, batch)
+        return log_probs_P2 - reference_P2[_pairs(batch)].to(trainee.device), log_probs_P2
+
+    def divergence(step_batches: Iterable[Batch]) -> Tensor:
+        # The same dropout as when the batches are learnt from, so that the estimate is of the very policy that is.
+        devices = [trainee.device] if trainee.device.type == "cuda" else []
+        sums_2, num_pairs = torch.zeros(2, dtype=torch.float64, device=trainee.device), 0
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
+            for batch in step_batches:
+                log_ratios_P2, _ = log_ratios(batch)
+                if not batch.is_spare:
+                    sums_2 += log_ratios_P2.double().sum(dim=0)
+                    num_pairs += len(log_ratios_P2)
+        chosen, rejected, num = attempt.team.totals(*sums_2.tolist(), num_pairs)
+        return losses.kl_estimate(torch.tensor([[chosen / num, rejected / num]], device=trainee.device))
+
+    def measure(batch: Batch, kl_2: Tensor | None) -> Measured:
+        log_ratios_P2, log_probs_P2 = log_ratios(batch)
+        if preference.loss_type == "kto_pair":
+            kl_2 = losses.kl_estimate(log_ratios_P2) if kl_2 is None else kl_2
+            losses_P = losses.kto_pair(log_ratios_P2, kl_2, beta)
+        else:
+            losses_P = losses.MARGIN_LOSSES[preference.loss_type](log_ratios_P2, beta)
+        rewards_P = beta * losses.margins(log_ratios_P2).detach()
         return Measured(
-            loss_of(margins_P, beta).sum(),
-            len(margins_P),
-            chosen_log_prob,
-            num_chosen_tokens,
+            losses_P.sum(),
+            len(losses_P),
+            log_probs_P2[:, 0].sum().item(),
+            sum(batch.member_labels[::2]),
             {"reward_margin": rewards_P.sum().item(), "reward_accuracy": (rewards_P > 0).sum().item()},
         )
 
     return Split(
-        lengths=[max(len(tokenized[i]), len(tokenized[i + 1])) for i in range(0, len(tokenized), 2)],
+        rows=[[tokenized[answer] for answer in _answers(pack)] for pack in packs],
+        lengths=[sum(len(tokenized[answer]) for answer in _answers(pack)) for pack in packs],
         collate=collate,
         weigh=lambda batch: len(batch.members) // 2,
         measure=measure,
+        look_ahead=divergence if preference.loss_type == "kto_pair" else None,
     )
 
 
-def _log_ratios(trainee: Trainee, batch: Batch, reference_P2: Tensor) -> tuple[Tensor, float, int]:
-    """log(π/π_ref) of chosen and rejected (P, 2); with the chosen answers' log-probability and number of tokens."""
-    log_probs_P2, num_chosen_tokens = _pair_log_probs(trainee, batch)
-    log_ratios_P2 = log_probs_P2 - reference_P2[_pairs(batch)].to(trainee.device)
-    return log_ratios_P2, log_probs_P2[:, 0].sum().item(), num_chosen_tokens
+def _pair_lengths(tokenized: Sequence[TokenizedRow]) -> list[int]:
+    return [len(tokenized[i]) + len(tokenized[i + 1]) for i in range(0, len(tokenized), 2)]
 
 
-def _pair_log_probs(trainee: Trainee, batch: Batch) -> tuple[Tensor, int]:
-    """log π of each whole answer, chosen and rejected (P, 2), and the number of the chosen answers' tokens."""
-    log_probs_N, is_target_BT = trainee.log_probs(batch)
-    num_pairs = len(batch.members) // 2
-    log_probs_B = losses.sequence_log_probs(log_probs_N, is_target_BT)
-    return log_probs_B.view(2, num_pairs).T, int(is_target_BT[:num_pairs].sum())
+def _answers(pairs: Pack) -> list[int]:
+    return [answer for pair in pairs for answer in (2 * pair, 2 * pair + 1)]
+
+
+def _sequences(pairs: Pack) -> list[Pack]:
+    """All answers of the pairs in a pack share a sequence; a pair by itself, which may be too long for one, has two."""
+    answers = _answers(pairs)
+    return [(answer,) for answer in answers] if len(pairs) == 1 else [tuple(answers)]
+
+
+def _pair_log_probs(trainee: Trainee, batch: Batch) -> Tensor:
+    """log π of each whole answer, chosen and rejected (P, 2)."""
+    log_probs_N, _ = trainee.log_probs(batch)
+    log_probs_M = losses.answer_log_probs(log_probs_N, torch.tensor(batch.member_labels))
+    # The two answers of a pair are neighbours.
+    return log_probs_M.view(-1, 2)
 
 
 def _pairs(batch: Batch) -> list[int]:
-    return [number // 2 for number in batch.members[: len(batch.members) // 2]]
+    return [number // 2 for number in batch.members[::2]]
 
 
 def _all_batches(attempt: Attempt, training: Split) -> Iterator[list[int]]:
@@ -154,12 +207,24 @@ def _measure_reference(
     """Fill in the log-probabilities under the policy as it stands, of all pairs in the batches `to_measure`.
 
     The batches are those of training, so that the first step finds its own numbers again, to the last bit."""
+    team = attempt.team
+    met: set[int] = set()
+    mine_P2 = torch.zeros_like(reference_P2)
     trainee.model.eval()
-    for pairs in to_measure:
+    for numbers in to_measure:
         attempt.progress.check_stop()
-        if not reference_P2[pairs].isnan().any():
+        new = set(_pairs(split.collate(numbers))) - met
+        if not new:
             continue
+        met |= new
+        share = team.share(numbers)
+        batch = split.collate(share or numbers[:1])
         with torch.no_grad():
-            log_probs_P2, _ = _pair_log_probs(trainee, split.collate(pairs))
-        reference_P2[pairs] = torch.where(reference_P2[pairs].isnan(), log_probs_P2.cpu(), reference_P2[pairs])
+            log_probs_P2 = _pair_log_probs(trainee, batch).cpu()
+        if share:
+            pairs = _pairs(batch)
+            is_new_P = torch.tensor([pair in new for pair in pairs])
+            mine_P2[pairs] = torch.where(is_new_P[:, None], log_probs_P2, mine_P2[pairs])
     trainee.model.train()
+    measured = sorted(met)
+    reference_P2[measured] = team.table(mine_P2)[measured]

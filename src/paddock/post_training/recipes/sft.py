@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-from array import array
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoTokenizer
 
 from paddock import hub
-from paddock.errors import InvalidRequestError
 from paddock.post_training import adapters, batches, loop, optimizers, rows, tokens
 from paddock.post_training import source as sources
 from paddock.post_training.adapters import Trainee
@@ -20,7 +18,7 @@ from paddock.post_training.attempt import Attempt
 from paddock.post_training.batches import Batch, Pack
 from paddock.post_training.loop import Measured, Split
 from paddock.post_training.resume import ResumePoints, State
-from paddock.post_training.tokens import IGNORED, TokenizedRow
+from paddock.post_training.tokens import TokenizedRow
 
 log = logging.getLogger("paddock.training")
 
@@ -41,10 +39,10 @@ def fine_tune(attempt: Attempt) -> None:
     log.info("%d rows in %d sequences of at most %d tokens.", len(train_rows), len(packs), limit)
 
     torch.manual_seed(config.seed)
-    trainee = adapters.load(attempt.source, attempt.folder, config, attempt.device)
+    trainee = adapters.load(attempt.source, attempt.folder, config, attempt.team, scratch=attempt.scratch)
     optimizer = optimizers.make(trainee.trained.values(), config.optimizer)
     if config.packed:
-        _check_packing(trainee, train_rows, packs, tokenizer)
+        adapters.check_packing(trainee, train_rows, packs, tokenizer.pad_token_id or 0)
 
     training = _split(trainee, train_rows, packs, tokenizer)
     validation = None
@@ -52,7 +50,6 @@ def fine_tune(attempt: Attempt) -> None:
         validation = _split(trainee, validation_rows, batches.single(len(validation_rows)), tokenizer)
     points = ResumePoints(attempt, trainee, optimizer, digest=loop.digest(train_rows))
     state = points.load() or State()
-    loop.set_resources(attempt, trainee, state)
     loop.train(attempt, trainee, tokenizer, optimizer, training, validation, points, state)
 
 
@@ -82,34 +79,15 @@ def _tokenize(attempt: Attempt, tokenizer: Any, dataset_id: str | None, limit: i
 
 
 def _split(trainee: Trainee, tokenized: Sequence[TokenizedRow], packs: Sequence[Pack], tokenizer: Any) -> Split:
-    def measure(batch: Batch) -> Measured:
+    def measure(batch: Batch, _ahead: Tensor | None) -> Measured:
         log_probs_N, _ = trainee.log_probs(batch)
         log_prob = log_probs_N.sum()
         return Measured(-log_prob, len(log_probs_N), log_prob.item(), len(log_probs_N))
 
     return Split(
+        rows=[[tokenized[number] for number in pack] for pack in packs],
         lengths=[sum(len(tokenized[number]) for number in pack) for pack in packs],
         collate=lambda numbers: batches.collate(tokenized, [packs[n] for n in numbers], tokenizer.pad_token_id or 0),
         weigh=lambda batch: batch.num_labels,
         measure=measure,
     )
-
-
-def _check_packing(trainee: Trainee, tokenized: Sequence[TokenizedRow], packs: Sequence[Pack], tokenizer: Any) -> None:
-    """Raise `InvalidRequestError` for a model in which packed rows see each other."""
-    pack = next((pack for pack in packs if len(pack) > 1), None)
-    if pack is None:
-        return
-    first = tokenized[pack[0]]
-    silent = array("i", [IGNORED] * len(first))
-    same = [replace(first, labels=silent), *(tokenized[number] for number in pack[1:])]
-    other = [replace(first, labels=silent, ids=first.ids[::-1]), *same[1:]]
-    numbers = tuple(range(len(pack)))
-    pad_id = tokenizer.pad_token_id or 0
-    if not adapters.keeps_apart(
-        trainee, batches.collate(same, [numbers], pad_id), batches.collate(other, [numbers], pad_id)
-    ):
-        raise InvalidRequestError(
-            "Rows cannot be packed for this model: its attention does not keep the rows of a sequence apart.",
-            pointer="/training_config/data_config/packed",
-        )
