@@ -52,7 +52,13 @@ def _search(progress: Progress, resources: Resources) -> None:
     )
 
 
-RUNNERS: dict[str, Runner] = {"eval": _eval, "sft": _post_training, "dpo": _post_training, "search": _search, "ingest": _ingest}
+RUNNERS: dict[str, Runner] = {
+    "eval": _eval,
+    "sft": _post_training,
+    "dpo": _post_training,
+    "search": _search,
+    "ingest": _ingest,
+}
 
 
 def run_job(settings: Settings, job_id: str, attempt: int) -> int:

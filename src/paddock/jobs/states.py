@@ -50,7 +50,12 @@ def claim(
 ) -> str | None:
     """Start the oldest scheduled job, of those that are `coordinators` or of the others: give it a new attempt and a lease.
     Returns its id, or None if none waits."""
-    oldest = sa.select(jobs.c.number).where(jobs.c.status == "scheduled", sa.not_(_waits_for_an_ingest())).order_by(jobs.c.number).limit(1)
+    oldest = (
+        sa.select(jobs.c.number)
+        .where(jobs.c.status == "scheduled", sa.not_(_waits_for_an_ingest()))
+        .order_by(jobs.c.number)
+        .limit(1)
+    )
     oldest = oldest.where(jobs.c.kind.in_(COORDINATORS) if coordinators else jobs.c.kind.not_in(COORDINATORS))
     if skip_locked:
         oldest = oldest.with_for_update(skip_locked=True)
