@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 STAMP := $(VENV)/.paddock-ready
 
-.PHONY: setup clients quickstart serve test check fuzz bench coverage-sim clean
+.PHONY: setup clients quickstart serve test check fuzz bench crash coverage-sim clean
 
 setup: clients
 
@@ -47,12 +47,19 @@ fuzz: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/jobs.py
 	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/hostile.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/overload.py
 
 coverage-sim: $(STAMP)
 	$(BIN)/python benchmarks/coverage_sim.py
+
+# Goes on where the last run ended (benchmarks/ledger.jsonl); Ctrl-C ends it, with what was done noted.
+crash: $(STAMP)
+	$(BIN)/python benchmarks/crash.py --level in-process --schedules 5000
+	$(BIN)/python benchmarks/crash.py --level processes --schedules 300
+	$(BIN)/python benchmarks/crash.py --level cancels --schedules 1000
 
 clean:
 	rm -rf $(VENV)

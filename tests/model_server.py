@@ -17,8 +17,9 @@ class ModelServer:
     """Run it with `with ModelServer(answer) as server:`; `answer(body)` gives the text, a whole JSON answer, or a
     response, and may be exchanged. `requests` holds each (path, body, headers) in the order of arrival."""
 
-    def __init__(self, answer: Answer, *, delay_seconds: float = 0.0) -> None:
+    def __init__(self, answer: Answer, *, delay_seconds: float = 0.0, port: int = 0) -> None:
         self.answer = answer
+        self._port = port
         self._delay_seconds = delay_seconds
         self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
         self.in_flight = 0
@@ -50,7 +51,7 @@ class ModelServer:
         app.router.add_post("/v1/{path:.*}", self._handle)
         self._runner = web.AppRunner(app)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
         await site.start()
         port = self._runner.addresses[0][1]
         self.base_url = f"http://127.0.0.1:{port}/v1"

@@ -206,6 +206,36 @@ class Client:
                 return
             time.sleep(_POLL_SECONDS)
 
+    def events(self, job_id: str, *, after: int = 0, follow: bool = False) -> Iterator[dict[str, Any]]:
+        """What happened to a job, in order; with `follow`, as it happens, until the job has ended."""
+        path = f"/v1alpha/jobs/{quoted(job_id)}/events"
+        if not follow:
+            yield from self.get(path, after=after)["data"]
+            return
+        give_up_at = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+            try:
+                with self._http.stream("GET", self.url + path, headers=headers) as response:
+                    if not response.is_success:
+                        response.read()
+                        raise _refusal(self.url, response)
+                    for line in response.iter_lines():
+                        if line.startswith("data: "):
+                            event = self._parse(line.removeprefix("data: ").encode())
+                            after = event["event_id"]
+                            yield event
+                        give_up_at = time.monotonic() + _PATIENCE_SECONDS
+            except httpx.HTTPError as error:
+                if time.monotonic() > give_up_at:
+                    raise ClientError(_no_answer(self.url, error)) from error
+            else:
+                # The stream ends with the job, or with a server that is being restarted.
+                if self._poll(f"/v1alpha/jobs/{quoted(job_id)}")["status"] in FINAL_STATUSES:
+                    yield from self.get(path, after=after)["data"]
+                    return
+            time.sleep(_POLL_SECONDS)
+
     def log(self, job_id: str, *, attempt: int | None = None, follow: bool = False) -> Iterator[bytes]:
         """What a job's process printed, in pieces; with `follow`, until the job has ended."""
         path = f"/v1alpha/jobs/{quoted(job_id)}"

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from paddock import wiring
-from paddock.errors import LostLeaseError, PaddockError
-from paddock.jobs import local, states
+from paddock.errors import LostLeaseError, NoSpaceError
+from paddock.jobs import failures, local, states
 from paddock.jobs.progress import Progress, StopRequestedError
 from paddock.settings import Settings
 from paddock.wiring import Resources
@@ -63,6 +63,7 @@ RUNNERS: dict[str, Runner] = {
 
 def run_job(settings: Settings, job_id: str, attempt: int) -> int:
     """Do one attempt at a job, in this process. Returns the process's exit code."""
+    local.prepare_process(settings)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     resources = wiring.build(settings)
     job = resources.jobs.get(job_id)
@@ -71,6 +72,7 @@ def run_job(settings: Settings, job_id: str, attempt: int) -> int:
         return 0
     progress = Progress(job, resources.jobs)
     local.on_terminate(progress.ask_to_stop)
+    local.on_cancel(progress.cancel)
     try:
         # It waited while they were being read, and that may have failed.
         resources.datasets.ingests.check_whole(job.reads)
@@ -83,13 +85,21 @@ def run_job(settings: Settings, job_id: str, attempt: int) -> int:
         return 0
     except Exception as error:
         traceback.print_exc()
-        return _fail(progress, error)
+        return end_badly(progress, settings, error, resources.data_dir.log_file(job_id, attempt))
+    return end_well(progress)
+
+
+def end_well(progress: Progress) -> int:
+    """The work is done: complete the job. Returns the process's exit code."""
+    job = progress.job
     try:
         with progress.write() as connection:
             progress.flush_metrics(connection)
-            states.complete(connection, resources.database.now(), job_id, attempt)
+            states.complete(connection, progress.database.now(), job.job_id, job.attempt)
     except LostLeaseError:
         log.info("The job was cancelled just before it was done.")
+    except NoSpaceError:
+        return local.EXIT_NO_SPACE
     return 0
 
 
@@ -111,12 +121,28 @@ def train_along(settings: Settings, job_id: str, attempt: int, *, rank: int, mee
     return 0
 
 
-def _fail(progress: Progress, error: Exception) -> int:
-    reason = error.detail if isinstance(error, PaddockError) else f"{type(error).__name__}: {error}"
-    database = progress.database
+def end_badly(progress: Progress, settings: Settings, error: Exception, log_file: Path) -> int:
+    """Note why the job failed, or, where what it needs is only away for now, put it off. Returns the exit code."""
+    job, database = progress.job, progress.database
+    failure = failures.describe(error)
     try:
         with database.write() as connection:
-            states.fail(connection, database.now(), progress.job.job_id, progress.job.attempt, reason)
+            now = database.now()
+            if failure.is_passing and job.num_retries < settings.max_job_retries:
+                delay_seconds = settings.job_retry_seconds * 2**job.num_retries
+                states.retry(connection, now, job.job_id, job.attempt, failure.reason, delay_seconds=delay_seconds)
+            else:
+                states.fail(
+                    connection,
+                    now,
+                    job.job_id,
+                    job.attempt,
+                    failure.reason,
+                    retryable=failure.retryable,
+                    log_tail=local.log_tail(log_file) or None,
+                )
     except LostLeaseError:
         log.info("The job was cancelled before its failure could be noted.")
+    except NoSpaceError:
+        return local.EXIT_NO_SPACE
     return 1

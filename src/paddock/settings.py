@@ -11,7 +11,7 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
@@ -176,14 +176,28 @@ class Settings(_Section):
     """The most rows that one `evaluate_rows` request takes; more are a job's work."""
     max_running_jobs: int = Field(default=2, ge=1)
     """Jobs that run at once, each in a process of its own."""
+    max_running_jobs_of_kind: dict[str, Annotated[int, Field(ge=0)]] = {}
+    """How many of them may be of one kind: `{sft: 1}`. A kind that is not named has no bound of its own."""
+    job_nice: int = Field(default=0, ge=0, le=19)
+    """How far jobs stand back when processor time is short, as `nice` counts it."""
+    max_job_memory_bytes: int | None = Field(default=None, ge=64 * 1024 * 1024)
+    """The most memory that a job's process may take; over it the job fails, and says so."""
     max_scheduled_jobs: int = Field(default=1000, ge=1)
     """Jobs that may wait; a submission beyond them is answered 429."""
     lease_seconds: float = Field(default=15.0, gt=0)
     """A job whose worker was silent for so long is given to another."""
     max_lost_attempts: int = Field(default=3, ge=1)
     """How often a job's process may be lost (killed, crashed) before the job fails."""
+    max_job_retries: int = Field(default=5, ge=0)
+    """How often a job is put off because a model server is away or late, before it fails."""
+    job_retry_seconds: float = Field(default=2.0, ge=0)
+    """How long it is put off the first time; each further time twice as long."""
+    keep_logs_days: float | None = Field(default=None, ge=0)
+    """Logs of jobs that ended longer ago are deleted, every hour; none: they are kept."""
+    keep_jobs_days: float | None = Field(default=None, ge=0)
+    """The same for whole jobs with their results, except those that made checkpoints."""
     cancel_grace_seconds: float = Field(default=5.0, ge=0)
-    """How long a cancelled job's process may take to end before it is killed."""
+    """How long a job's process may take to end, when its job is cancelled or the server ends, before it is killed."""
     num_threads: int = Field(default=1, ge=1)
     """Threads that torch uses in each process. On a shared machine one is often the fastest."""
     training_workers: int = Field(default=1, ge=1)

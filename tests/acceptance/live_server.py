@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,11 @@ class LiveServer:
     def log(self) -> str:
         return self._log_file.read_text()
 
-    def start(self, before_exec: Callable[[], None] | None = None) -> None:
-        """Start the server and wait for its health. Its own log says where it listens."""
+    def start(
+        self, before_exec: Callable[[], None] | None = None, *, meanwhile: Callable[[], None] | None = None
+    ) -> None:
+        """Start the server and wait for its health. Its own log says where it listens. Where it may be killed or stopped
+        on the way, `meanwhile` is called now and then, and an early end is no error."""
         offset = self._log_file.stat().st_size if self._log_file.exists() else 0
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
@@ -69,20 +73,43 @@ class LiveServer:
             )
         deadline = time.monotonic() + START_SECONDS
         while (found := _STARTED.search(self.log[offset:])) is None:
-            assert self._process.poll() is None, self.log
+            if self._looks_dead(meanwhile):
+                return
             assert time.monotonic() < deadline, self.log
             time.sleep(0.02)
         self.url = found.group(1)
         watch.follow(self.url)
         self.http.close()
         self.http = httpx.Client(base_url=self.url, timeout=60)
-        while True:
+        while not self._looks_dead(meanwhile):
             try:
-                assert self.http.get("/v1/health").json() == {"status": "OK"}
+                assert self.http.get("/v1/health", timeout=5).json() == {"status": "OK"}
                 return
             except httpx.TransportError:
                 assert time.monotonic() < deadline, self.log
                 time.sleep(0.02)
+
+    def _looks_dead(self, meanwhile: Callable[[], None] | None) -> bool:
+        if meanwhile is not None:
+            meanwhile()
+        assert meanwhile is not None or not self.has_ended, self.log
+        return self.has_ended
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the server's process is gone."""
+        return self.exit_code is not None
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while the process lives."""
+        assert self._process is not None
+        return self._process.poll()
+
+    def wait(self) -> None:
+        """Wait for its end, which somebody has brought about."""
+        assert self._process is not None
+        self._process.wait(30)
 
     def kill(self) -> None:
         """`kill -9`, at once."""
@@ -95,6 +122,13 @@ class LiveServer:
         assert self._process is not None
         self._process.send_signal(number)
         return self._process.wait(60)
+
+    def paddock(self, *words: str) -> str:
+        """What a command prints."""
+        command_line = [sys.executable, "-m", "paddock", *words]
+        done = subprocess.run(command_line, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def call(self, method: str, path: str, body: Any = None, **parameters: Any) -> Any:
         """The JSON of an answer that must be 200."""
@@ -122,12 +156,14 @@ def processes_of(data_dir: Path) -> list[str]:
     those that hold a file below it open."""
     found = []
     for process in Path("/proc").iterdir():
-        if not process.name.isdecimal():
-            continue
-        try:
-            open_files = [str(link.readlink()) for link in (process / "fd").iterdir()]
-            if any(file.startswith(str(data_dir)) for file in open_files):
+        if process.name.isdecimal() and any(file.startswith(str(data_dir)) for file in _open_files(process)):
+            with contextlib.suppress(OSError):  # it ended while we looked
                 found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:  # it ended while we looked
-            continue
     return found
+
+
+def _open_files(process: Path) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        for link in list((process / "fd").iterdir()):
+            with contextlib.suppress(OSError):  # closed while we looked
+                yield str(link.readlink())

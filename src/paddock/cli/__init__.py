@@ -22,6 +22,7 @@ COMMANDS = {
     "chat": "paddock.cli.chat:chat",
     "rerank": "paddock.cli.rerank:rerank",
     "jobs": "paddock.cli.jobs:jobs",
+    "backup": "paddock.cli.backup:backup",
     "providers": "paddock.cli.providers:providers",
     "inspect": "paddock.cli.inspect:inspect",
     "keys": "paddock.cli.keys:keys",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +19,7 @@ _DRAWN_FIRST = ("loss", "validation_loss", "value")
 
 @click.group()
 def jobs() -> None:
-    """Jobs of every kind: list, show, logs, metrics, watch, cancel."""
+    """Jobs of every kind: list, show, events, logs, metrics, watch, prioritize, cancel, prune."""
 
 
 @jobs.command("list")
@@ -62,9 +63,17 @@ def show(client: Client, job_id: str, as_json: bool) -> None:
     table.add_row("took", _took(job))
     for name, value in (job["resources"] or {}).items():
         table.add_row(terminal.cell(name), terminal.cell(value))
+    if job["priority"]:
+        table.add_row("priority", str(job["priority"]))
+    if job["not_before"] is not None:
+        table.add_row("put off until", f"{_time(job['not_before']):%Y-%m-%d %H:%M:%S}")
     if job["error"] is not None:
         table.add_row("error", terminal.cell(job["error"]))
+        table.add_row("again", "may go better" if job["retryable"] else "would fail the same way")
     console.print(table)
+    if job["log_tail"]:
+        console.print("\nThe last lines of its log:", style="dim")
+        click.echo(job["log_tail"])
     console.print()
     history = terminal.table("When", "Attempt", "What happened", numbers=("Attempt",))
     for event in events:
@@ -86,6 +95,54 @@ def logs(client: Client, job_id: str, follows: bool, attempt: int | None) -> Non
     Example: paddock jobs logs -f my-first"""
     for piece in client.log(job_id, attempt=attempt, follow=follows):
         click.echo(piece, nl=False)
+
+
+@jobs.command()
+@click.argument("job_id")
+@click.option("-f", "--follow", "follows", is_flag=True, help="Go on until the job has ended.")
+@click.option("--after", type=click.IntRange(min=0), default=0, help="Only those after this event's number.")
+@speaks_to_server
+@json_option
+def events(client: Client, job_id: str, follows: bool, after: int, as_json: bool) -> None:
+    """Print what happened to a job, one line each.
+
+    Example: paddock jobs events -f my-first"""
+    for event in client.events(job_id, after=after, follow=follows):
+        if as_json:
+            click.echo(json.dumps(event, ensure_ascii=False))
+            continue
+        detail = "" if event["detail"] is None else f": {event['detail']}"
+        when = datetime.fromtimestamp(event["at"])
+        click.echo(
+            f"{event['event_id']}  {when:%Y-%m-%d %H:%M:%S}  attempt {event['attempt']}  {event['event']}{detail}"
+        )
+
+
+@jobs.command()
+@click.argument("job_id")
+@click.argument("priority", type=click.IntRange(-1000, 1000))
+@speaks_to_server
+def prioritize(client: Client, job_id: str, priority: int) -> None:
+    """Let a scheduled job run before those of lower PRIORITY (0 where nobody said otherwise).
+
+    Example: paddock jobs prioritize my-first 10"""
+    client.post(f"/v1alpha/jobs/{quoted(job_id)}/priority", {"priority": priority})
+    click.echo(f"The job {job_id} waits with priority {priority}.")
+
+
+@jobs.command()
+@click.option("--logs", "logs_days", type=click.FloatRange(min=0), help="Delete logs of jobs that ended DAYS ago.")
+@click.option("--jobs", "jobs_days", type=click.FloatRange(min=0), help="Delete jobs that ended DAYS ago, and results.")
+@speaks_to_server
+def prune(client: Client, logs_days: float | None, jobs_days: float | None) -> None:
+    """Clear away what ended jobs left behind. Jobs that made checkpoints stay, and so do the checkpoints.
+
+    Example: paddock jobs prune --logs 30 --jobs 365"""
+    if logs_days is None and jobs_days is None:
+        raise click.UsageError("Say what to clear away: --logs DAYS, --jobs DAYS, or both.")
+    body = {"logs_older_than_days": logs_days, "jobs_older_than_days": jobs_days}
+    pruned = client.post("/v1alpha/jobs/prune", body)
+    click.echo(f"Deleted {pruned['num_jobs']} jobs, and the logs of {pruned['num_logs']}.")
 
 
 @jobs.command()

@@ -85,7 +85,9 @@ def follow_job(client: Client, job_id: str, label: str) -> tuple[dict[str, Any],
         raise SystemExit(_EXIT_INTERRUPTED) from None
     if job["status"] != "completed":
         reason = f": {job['error']}" if job["error"] else "."
-        raise click.ClickException(f"The job {job_id} is {job['status']}{reason}")
+        hint = "\nThe same request may go better another time." if job["retryable"] else ""
+        tail = f"\nThe last lines of its log:\n{job['log_tail']}" if job["log_tail"] else ""
+        raise click.ClickException(f"The job {job_id} is {job['status']}{reason}{hint}{tail}")
     return job, points
 
 

@@ -167,8 +167,7 @@ class DatasetStore:
 
         The same registration again answers the dataset that there is and reads nothing; another one under the same id
         raises `ConflictError`, unless it is to `replace` the old one and no job is reading that."""
-        with self.database.read() as connection:
-            same = self._same(connection, new, replace)
+        same = self._same(None, new, replace)
         if same is not None:
             return same
         generation = self._stage(new)
@@ -186,7 +185,7 @@ class DatasetStore:
             self._sweep(unowned)
         return dataset
 
-    def _same(self, connection: sa.Connection, new: NewDataset, replace: bool) -> StoredDataset | None:
+    def _same(self, connection: sa.Connection | None, new: NewDataset, replace: bool) -> StoredDataset | None:
         existing = self.find(new.dataset_id, connection)
         if existing is None or existing.registration_digest == new.registration_digest:
             return existing

@@ -7,7 +7,7 @@ call in flight when the process is killed may be made twice; it is never recorde
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from paddock.datasets.store import DatasetStore
@@ -42,8 +42,9 @@ async def _run(progress: Progress, datasets: DatasetStore, evaluation: Evaluatio
     resolved = plan.from_json(progress.job.request["plan"])
     recorder = _Recorder(progress)
     recorder.report(now=True)
-    todos = _todos(progress, datasets, evaluation, resolved, recorder)
     proven = _proven_models(progress.job.job_id, resolved, evaluation)
+    _forget_failures(progress, resolved, proven)
+    todos = _todos(progress, datasets, evaluation, resolved, recorder)
     recording = asyncio.create_task(recorder.run())
     try:
         await evaluate(todos, resolved, inference, recorder.record, proven=proven)
@@ -117,6 +118,16 @@ def _proven_models(job_id: str, resolved: Plan, evaluation: EvaluationStore) -> 
         if run.judge is not None and evaluation.results.has_score(job_id, run.function_id):
             proven.append(run.judge.model_id)
     return proven
+
+
+def _forget_failures(progress: Progress, resolved: Plan, proven: Collection[str]) -> None:
+    """A model that has never answered was away in the attempts before: what failed because of it is asked again."""
+    assert resolved.candidate is not None
+    is_candidate_away = resolved.candidate.model.model_id not in proven
+    functions = [run.function_id for run in resolved.functions if run.judge and run.judge.model_id not in proven]
+    if progress.job.num_retries and (is_candidate_away or functions):
+        with progress.write() as connection:
+            result_store.forget(connection, progress.job.job_id, None if is_candidate_away else functions)
 
 
 class _Recorder:

@@ -147,7 +147,14 @@ def _job(evaluation: EvaluationStore, benchmark_id: str, job_id: str) -> job_sto
 
 
 def _shown(job: job_store.Job) -> Job:
-    return Job(job_id=job.job_id, status=job.status, error=job.error, progress=job.progress)
+    return Job(
+        job_id=job.job_id,
+        status=job.status,
+        error=job.error,
+        retryable=job.retryable,
+        log_tail=job.log_tail,
+        progress=job.progress,
+    )
 
 
 def _json(text: str) -> Response:

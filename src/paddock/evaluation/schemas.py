@@ -272,6 +272,12 @@ class Job(Schema):
     job_id: str
     status: JobStatus
     error: str | None = Field(default=None, description="Why the job failed.", json_schema_extra=_EXTENSION)
+    retryable: bool | None = Field(
+        default=None, description="Whether the same request may go better another time.", json_schema_extra=_EXTENSION
+    )
+    log_tail: str | None = Field(
+        default=None, description="The last lines that a failed job printed.", json_schema_extra=_EXTENSION
+    )
     progress: dict[str, Any] | None = Field(
         default=None, description="`{done, total, unit}`.", json_schema_extra=_EXTENSION
     )

@@ -1,13 +1,16 @@
 """A job's process on this machine: how it is started, told to stop, and noticed when it ends.
 
-The child gets its settings as the first line of its standard input, which then stays open: when the parent dies, the
-child reads its end and goes too. Its own session and process group let a kill reach whatever it started.
+The child gets its settings as the first line of its standard input, which then stays open: another line tells it that
+its job was cancelled, and when the parent dies, the child reads the end and goes too. Its own session and process group
+let a kill reach whatever it started.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,12 +19,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from paddock.jobs.store import Job
 from paddock.settings import Settings
 
 EXIT_STOPPED = 75
 """A job's process ends so after it was asked to stop and left its work resumable (`EX_TEMPFAIL` of sysexits.h)."""
 
+EXIT_NO_SPACE = 73
+"""A job's process ends so when the disk is full and not even that could be stored (`EX_CANTCREAT`)."""
+
 _LOG_TAIL_BYTES = 4096
+_STDIN = 0
+_PR_SET_PDEATHSIG = 1
 
 
 def start_process(
@@ -59,17 +68,53 @@ def start_process(
 
 def read_settings() -> Settings:
     """In the child: the settings that the parent wrote, and from now on death with the parent."""
-    line = sys.stdin.buffer.readline()
-    settings = Settings.model_validate_json(line)
-    threading.Thread(target=_die_with_parent, name="parent-watch", daemon=True).start()
+    settings = Settings.model_validate_json(_read_line())
+    threading.Thread(target=_listen_to_parent, name="parent-watch", daemon=True).start()
     return settings
 
 
-def _die_with_parent() -> None:
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
+def _read_line() -> bytes:
+    """A line of the standard input, and not a byte more."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        byte = os.read(_STDIN, 1)
+        if not byte:
+            # The parent died at once.
+            raise SystemExit(1)
+        line += byte
+    return bytes(line)
+
+
+_is_cancelled = threading.Event()
+_on_cancel: list[Callable[[], None]] = []
+
+
+def _listen_to_parent() -> None:
+    """A thread, not a signal's handler: that one would wait for the main thread to leave a long computation."""
+    while os.read(_STDIN, 4096):
+        _is_cancelled.set()
+        for callback in _on_cancel:
+            callback()
     # Whatever this process started goes with it.
     os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def on_cancel(callback: Callable[[], None]) -> None:
+    """In the child: call `callback`, in another thread, when the job is cancelled."""
+    _on_cancel.append(callback)
+    if _is_cancelled.is_set():
+        callback()
+
+
+def prepare_process(settings: Settings) -> None:
+    """In a job's process: keep to the limits of the settings, and die with the parent even while stopped."""
+    if settings.job_nice:
+        os.nice(settings.job_nice)
+    if settings.max_job_memory_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (settings.max_job_memory_bytes, settings.max_job_memory_bytes))
+    if sys.platform == "linux":
+        # A process that is stopped reads no end of its input. The signal comes when the worker's thread ends.
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def on_terminate(callback: Callable[[], None]) -> None:
@@ -82,16 +127,15 @@ def on_terminate(callback: Callable[[], None]) -> None:
 class JobProcess:
     """The process of one attempt, as the worker sees it."""
 
-    def __init__(
-        self, job_id: str, attempt: int, settings: Settings, log_file: Path, *, is_coordinator: bool = False
-    ) -> None:
-        self.job_id = job_id
-        self.attempt = attempt
-        self.is_coordinator = is_coordinator
+    def __init__(self, job: Job, settings: Settings, log_file: Path) -> None:
+        self.job_id = job.job_id
+        self.kind = job.kind
+        self.attempt = job.attempt
         self._log_file = log_file
         self._stop_asked_at: float | None = None
+        self._is_told = False
         self._grace_seconds = settings.cancel_grace_seconds
-        self._process = start_process(["run-job", "--attempt", str(attempt), "--", job_id], settings, log_file)
+        self._process = start_process(["run-job", "--attempt", str(job.attempt), "--", job.job_id], settings, log_file)
 
     @property
     def pid(self) -> int:
@@ -102,12 +146,25 @@ class JobProcess:
         """None while it runs; negative for the signal that ended it."""
         return self._process.poll()
 
-    def ask_to_stop(self) -> None:
-        """Send the polite signal; once the grace is over, the hard one. To be called until the process is gone."""
+    @property
+    def is_ending(self) -> bool:
+        """Whether it was asked to end."""
+        return self._stop_asked_at is not None
+
+    def ask_to_stop(self, *, cancelled: bool) -> None:
+        """Ask the process to leave its work resumable, or, once it is `cancelled`, to end as soon as what it is saving
+        is saved; after the grace comes the hard signal. To be called until the process is gone."""
         if self._process.poll() is not None:
             return
+        if cancelled and not self._is_told:
+            self._is_told = True
+            assert self._process.stdin is not None
+            with contextlib.suppress(OSError):
+                self._process.stdin.write(b"cancelled\n")
+                self._process.stdin.flush()
         if self._stop_asked_at is None:
             self._stop_asked_at = time.monotonic()
+            # A process that has not yet come as far as listening ends by it.
             self._process.terminate()
         elif time.monotonic() - self._stop_asked_at > self._grace_seconds:
             self.kill()
@@ -129,11 +186,14 @@ class JobProcess:
             self._process.stdin.close()
 
     def ending(self) -> str:
-        """In words, how the process ended, with the last lines of its log."""
+        """In words, how the process ended."""
         code = self._process.returncode
-        how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        tail = log_tail(self._log_file)
-        return f"{how}. Last lines of its log:\n{tail}" if tail else f"{how}."
+        return f"it ended by {signal.Signals(-code).name}." if code < 0 else f"it ended with exit code {code}."
+
+    @property
+    def log_tail(self) -> str:
+        """The last lines that the process printed."""
+        return log_tail(self._log_file)
 
 
 def log_tail(log_file: Path, lines: int = 10) -> str:
@@ -145,4 +205,5 @@ def log_tail(log_file: Path, lines: int = 10) -> str:
             text = log.read().decode(errors="replace")
     except FileNotFoundError:
         return ""
-    return "\n".join(text.splitlines()[-lines:])
+    # No database keeps a null character in a text.
+    return "\n".join(text.replace("\0", "\ufffd").splitlines()[-lines:])

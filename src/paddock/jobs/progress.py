@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from paddock.errors import LostLeaseError
 from paddock.jobs import states, store
 from paddock.jobs.store import Job, JobStore
 
@@ -28,13 +30,34 @@ class Progress:
         self._reported_at = 0.0
         self._points: dict[int, dict[str, Any]] = {}
         self.should_stop = False
+        self._is_saving = False
+        self._is_cancelled = False
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """A transaction in the name of this attempt. Raises `LostLeaseError`, writing nothing, if it is over."""
         with self.database.write() as connection:
-            states.hold(connection, self.job.job_id, self.job.attempt)
+            states.hold(connection, self.job.job_id, self.job.attempt, or_cancelled=self._is_saving)
             yield connection
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Around the writing of something that is worth having even of a cancelled job, such as a checkpoint: a cancel
+        that comes meanwhile lets it end, within the grace, and the last `write` still counts."""
+        self._is_saving = True
+        try:
+            yield
+        finally:
+            self._is_saving = False
+        if self._is_cancelled:
+            raise LostLeaseError(f"The job {self.job.job_id} was cancelled.")
+
+    def cancel(self) -> None:
+        """The job was cancelled: end this process, at once unless something is being saved. Callable from any thread."""
+        self._is_cancelled = True
+        if not self._is_saving:
+            # Nothing that this process still does would count; whatever it leaves open is as after a kill.
+            os._exit(0)
 
     def report(self, done: int, total: int | None, unit: str, *, now: bool = False) -> None:
         """Say how far the job is: `done` of `total` units (`rows`, `steps`). Written a few times a second at most,

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request
-from fastapi.responses import PlainTextResponse
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import PlainTextResponse, StreamingResponse
 
-from paddock import routing
+from paddock import routing, wire
 from paddock.errors import InvalidRequestError
-from paddock.jobs.schemas import JobRecord, JobSeriesResponse, ListJobsResponse, record
+from paddock.jobs import retention
+from paddock.jobs.schemas import (
+    JobRecord,
+    JobSeriesResponse,
+    ListJobsResponse,
+    PrioritizeRequest,
+    PruneRequest,
+    PruneResponse,
+    record,
+)
 from paddock.jobs.states import JobStatus
 from paddock.jobs.store import JobStore
 from paddock.routing import PathId, StoredNumber
 from paddock.storage.data_dir import DataDir
 
 router = routing.router("Jobs")
+
+_POLL_SECONDS = 0.2
+_KEEP_ALIVE_SECONDS = 15.0
 
 
 def _jobs(request: Request) -> JobStore:
@@ -41,11 +58,59 @@ def list_jobs(
     )
 
 
-@router.get("/v1alpha/jobs/{job_id:path}/events", openapi_extra=routing.EXTENSION)
-def list_job_events(jobs: Jobs, job_id: PathId, after: StoredNumber = 0) -> JobSeriesResponse:
-    """What happened to a job, in order; `after` is the `event_id` of the last one known."""
+@router.post("/v1alpha/jobs/prune", openapi_extra=routing.EXTENSION)
+def prune_jobs(request: Request, jobs: Jobs, body: PruneRequest) -> PruneResponse:
+    """Clear away what ended jobs left behind."""
+    num_logs, num_jobs = retention.prune(
+        jobs,
+        request.app.state.data_dir,
+        logs_older_than_days=body.logs_older_than_days,
+        jobs_older_than_days=body.jobs_older_than_days,
+    )
+    return PruneResponse(num_logs=num_logs, num_jobs=num_jobs)
+
+
+@router.post("/v1alpha/jobs/{job_id:path}/priority", openapi_extra=routing.EXTENSION)
+def prioritize_job(jobs: Jobs, job_id: PathId, body: PrioritizeRequest) -> JobRecord:
+    """Let a scheduled job run before those of lower priority, or after those of higher."""
+    return record(jobs.prioritize(job_id, body.priority))
+
+
+@router.get(
+    "/v1alpha/jobs/{job_id:path}/events",
+    openapi_extra=routing.EXTENSION,
+    response_model=JobSeriesResponse,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
+)
+def list_job_events(request: Request, jobs: Jobs, job_id: PathId, after: StoredNumber = 0) -> Any:
+    """What happened to a job, in order; `after` is the `event_id` of the last one known.
+
+    Asked for `text/event-stream`, it goes on until the job has ended, and from `Last-Event-ID` on."""
     jobs.get(job_id)
-    return JobSeriesResponse(data=list(jobs.events(job_id, after=after)))
+    if "text/event-stream" not in request.headers.get("accept", ""):
+        return JobSeriesResponse(data=list(jobs.events(job_id, after=after)))
+    last = request.headers.get("last-event-id", "")
+    if last.isdecimal():
+        after = max(after, int(last))
+    return StreamingResponse(_event_stream(request, jobs, job_id, after), media_type="text/event-stream")
+
+
+async def _event_stream(request: Request, jobs: JobStore, job_id: str, after: int) -> AsyncIterator[str]:
+    quiet_since = time.monotonic()
+    while not request.app.state.is_ending():
+        # The record first: the events that are read after a final record are all there will be.
+        job = await run_in_threadpool(jobs.find, job_id)
+        for event in await run_in_threadpool(partial(jobs.events, job_id, after=after)):
+            after = event["event_id"]
+            yield f"id: {after}\nevent: {event['event']}\ndata: {wire.to_json(event)}\n\n"
+            quiet_since = time.monotonic()
+        if job is None or job.status.is_final:
+            return
+        if time.monotonic() - quiet_since > _KEEP_ALIVE_SECONDS:
+            # A proxy, or a client that is gone, would not notice otherwise.
+            yield ": nothing new\n\n"
+            quiet_since = time.monotonic()
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 @router.get("/v1alpha/jobs/{job_id:path}/metrics", openapi_extra=routing.EXTENSION)

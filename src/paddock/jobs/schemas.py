@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import Field
+
 from paddock.jobs.states import JobStatus
 from paddock.jobs.store import Job
-from paddock.wire import Schema
+from paddock.wire import RequestBody, Schema
 
 
 class JobRecord(Schema):
@@ -21,7 +23,11 @@ class JobRecord(Schema):
     attempt: int
     progress: dict[str, Any] | None
     resources: dict[str, Any] | None
-    error: str | None
+    priority: int = Field(description="Higher ones run first; among equals the order of submission.")
+    not_before: datetime | None = Field(description="When a job that was put off may go on.")
+    error: str | None = Field(description="Why the job failed, in words.")
+    retryable: bool | None = Field(description="Of a failed job: whether the same request may go better another time.")
+    log_tail: str | None = Field(description="Of a failed job: the last lines that its process printed.")
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -33,6 +39,28 @@ class ListJobsResponse(Schema):
 
     data: list[JobRecord]
     next_before: int | None
+
+
+class PrioritizeRequest(RequestBody):
+    """Where a scheduled job waits."""
+
+    priority: int = Field(ge=-1000, le=1000)
+
+
+class PruneRequest(RequestBody):
+    """Which ended jobs to clear away: those that ended so long ago."""
+
+    logs_older_than_days: float | None = Field(default=None, ge=0, description="Delete the logs of these.")
+    jobs_older_than_days: float | None = Field(
+        default=None, ge=0, description="Delete these with all that they found out; not those that made checkpoints."
+    )
+
+
+class PruneResponse(Schema):
+    """How many were cleared away."""
+
+    num_logs: int
+    num_jobs: int
 
 
 class JobSeriesResponse(Schema):
@@ -59,7 +87,11 @@ def record(job: Job) -> JobRecord:
         attempt=job.attempt,
         progress=job.progress,
         resources=job.resources,
+        priority=job.priority,
+        not_before=utc(job.not_before),
         error=job.error,
+        retryable=job.retryable,
+        log_tail=job.log_tail,
         created_at=created_at,
         started_at=utc(job.started_at),
         ended_at=utc(job.ended_at),

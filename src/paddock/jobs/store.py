@@ -6,7 +6,8 @@ Changes of status stand in `states`. Every write of a running job goes through a
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,7 @@ from paddock.errors import ConflictError, NotFoundError, TooManyRequestsError
 from paddock.jobs import states
 from paddock.jobs.states import JobStatus
 from paddock.storage.database import Database
-from paddock.storage.tables import job_datasets, job_events, job_metrics, jobs
+from paddock.storage.tables import checkpoints, job_datasets, job_events, job_metrics, jobs
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class NewJob:
     request: dict[str, Any]
     benchmark_id: str | None = None
     reads: tuple[DatasetVersion, ...] = ()
+    priority: int = 0
     parent_id: str | None = None
 
 
@@ -53,11 +55,16 @@ class Job:
     status: JobStatus
     attempt: int
     num_lost: int
+    num_retries: int
+    priority: int
+    not_before: float | None
     progress_done: int
     progress_total: int | None
     progress_unit: str | None
     resources: dict[str, Any] | None
     error: str | None
+    retryable: bool | None
+    log_tail: str | None
     created_at: float
     started_at: float | None
     ended_at: float | None
@@ -122,6 +129,7 @@ class JobStore:
                 status="scheduled",
                 attempt=0,
                 num_lost=0,
+                priority=new.priority,
                 progress_done=0,
                 created_at=now,
             )
@@ -217,8 +225,30 @@ class JobStore:
             raise ConflictError(f"The job {job_id} is {job.status.value}: there is nothing left to cancel.")
         return job
 
-    def claim(self, *, worker_id: str, lease_seconds: float, coordinators: bool = False) -> Job | None:
-        """Start the oldest scheduled job for a worker, or None if none waits; `coordinators` are claimed apart."""
+    def prioritize(self, job_id: str, priority: int) -> Job:
+        """Let a job wait in another place: higher ones run first. Raises `NotFoundError`, or `ConflictError` if it does
+        not wait."""
+        with self.database.write() as connection:
+            changed = connection.execute(
+                sa.update(jobs).where(jobs.c.job_id == job_id, jobs.c.status == "scheduled").values(priority=priority)
+            )
+            job = self.find(job_id, connection)
+        if job is None:
+            raise NotFoundError(f"There is no such job: {job_id}")
+        if changed.rowcount != 1:
+            raise ConflictError(f"The job {job_id} is {job.status.value}: it does not wait for its turn.")
+        return job
+
+    def claim(
+        self, *, worker_id: str, lease_seconds: float, full_kinds: Collection[str] = (), coordinators: bool = False
+    ) -> Job | None:
+        """Start the scheduled job whose turn it is for a worker, or None if none waits; kinds that are full do.
+        `coordinators` are claimed apart."""
+        waits = jobs.c.status == "scheduled", jobs.c.kind.not_in(full_kinds)
+        with self.database.read() as connection:
+            # A look costs no lock; most of the time nothing waits.
+            if connection.execute(sa.select(jobs.c.number).where(*waits).limit(1)).first() is None:
+                return None
         with self.database.write() as connection:
             job_id = states.claim(
                 connection,
@@ -226,20 +256,47 @@ class JobStore:
                 worker_id=worker_id,
                 lease_seconds=lease_seconds,
                 skip_locked=not self.database.is_sqlite,
+                full_kinds=full_kinds,
                 coordinators=coordinators,
             )
             return None if job_id is None else self.find(job_id, connection)
 
-    def lost(self, *, live_worker_id: str, alone: bool) -> Sequence[tuple[str, int]]:
-        """Running jobs (id, attempt) whose worker is gone: the lease ran out, or, where this worker is `alone` on the
-        database, whoever else holds one."""
-        query = sa.select(jobs.c.job_id, jobs.c.attempt).where(
-            jobs.c.status == "in_progress", jobs.c.worker_id != live_worker_id
-        )
+    def lost(self, *, worker_id: str, held: Collection[tuple[str, int]], alone: bool) -> Sequence[tuple[str, int]]:
+        """Running jobs (id, attempt) that nobody runs, as this worker sees it, which has the processes `held`: those of
+        its own beside them, those whose lease ran out, and, where it is `alone` on the database, all others."""
+        query = sa.select(jobs.c.job_id, jobs.c.attempt).where(jobs.c.status == "in_progress")
         if not alone:
-            query = query.where(jobs.c.lease_expires_at < self.database.now())
+            lapsed = jobs.c.lease_expires_at < self.database.now()
+            query = query.where(sa.or_(jobs.c.worker_id == worker_id, lapsed))
         with self.database.read() as connection:
-            return [(row.job_id, row.attempt) for row in connection.execute(query)]
+            found = [(row.job_id, row.attempt) for row in connection.execute(query)]
+        return [attempt for attempt in found if attempt not in held]
+
+    def ended(self, *, older_than_days: float, limit: int, after: int = 0) -> Sequence[tuple[int, str]]:
+        """Jobs (number, id) that ended so long ago, from the first number above `after` on."""
+        query = (
+            sa.select(jobs.c.number, jobs.c.job_id)
+            .where(jobs.c.number > after, jobs.c.ended_at <= self.database.now() - older_than_days * 86400)
+            .order_by(jobs.c.number)
+            .limit(limit)
+        )
+        with self.database.read() as connection:
+            return [(row.number, row.job_id) for row in connection.execute(query)]
+
+    @contextmanager
+    def forgetting(self, job_id: str) -> Iterator[bool]:
+        """Delete an ended job and all that it found out, when the block is left. False, and nothing is deleted, if it
+        has not ended, has made checkpoints, or belongs to a job that is still there."""
+        parent = jobs.alias()
+        kept = sa.select(checkpoints.c.identifier).where(checkpoints.c.job_id == job_id)
+        asked = sa.select(parent.c.number).where(parent.c.job_id == jobs.c.parent_id)
+        with self.database.write() as connection:
+            deleted = connection.execute(
+                sa.delete(jobs).where(
+                    jobs.c.job_id == job_id, jobs.c.ended_at.is_not(None), ~kept.exists(), ~asked.exists()
+                )
+            )
+            yield deleted.rowcount == 1
 
     def is_live(self, job_id: str, attempt: int) -> bool:
         """Whether this attempt is the job's running one."""
@@ -349,11 +406,16 @@ def _job(row: sa.Row[Any], reads: Sequence[sa.Row[Any]]) -> Job:
         status=JobStatus(row.status),
         attempt=row.attempt,
         num_lost=row.num_lost,
+        num_retries=row.num_retries,
+        priority=row.priority,
+        not_before=row.not_before,
         progress_done=row.progress_done,
         progress_total=row.progress_total,
         progress_unit=row.progress_unit,
         resources=None if row.resources_json is None else wire.from_json(row.resources_json),
         error=row.error,
+        retryable=row.retryable,
+        log_tail=row.log_tail,
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,

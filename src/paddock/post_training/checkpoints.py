@@ -20,7 +20,6 @@ from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
-from paddock.errors import LostLeaseError
 from paddock.inference.engine import Model
 from paddock.inference.inference import LOCAL
 from paddock.post_training import sharding
@@ -47,7 +46,8 @@ def identifier(job_id: str, epoch: int) -> str:
 def publish(
     attempt: Attempt, trainee: Trainee, tokenizer: Any, *, epoch: int, metrics: dict[str, float] | None
 ) -> None:
-    """Write the checkpoint of `epoch` (from 1) and make it exist. Raises `LostLeaseError`, leaving nothing behind.
+    """Write the checkpoint of `epoch` (from 1) and make it exist. Whatever is raised, such as `LostLeaseError` or an error
+    for a full disk, nothing is left behind then. A cancel that comes meanwhile waits for it.
 
     All workers of a team call it, for each has a part of the weights; the first writes."""
     weights = None if attempt.team.is_alone else sharding.whole_weights(trainee.model)
@@ -55,12 +55,27 @@ def publish(
         return
     folder = job_folder(attempt) / f"attempt-{attempt.progress.job.attempt}" / f"epoch-{epoch}"
     folder.mkdir(parents=True)
-    _save_weights(trainee, attempt.config, weights, folder)
+    with attempt.progress.saving():
+        try:
+            _save_weights(trainee, attempt.config, weights, folder)
+            _write_rest(folder, attempt, trainee, tokenizer, epoch, metrics)
+            _publish(folder, attempt, trainee, epoch, metrics)
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+
+
+def _write_rest(
+    folder: Path, attempt: Attempt, trainee: Trainee, tokenizer: Any, epoch: int, metrics: dict[str, float] | None
+) -> None:
     tokenizer.save_pretrained(folder)
     record = _record(attempt, epoch, metrics)
     (folder / "training_request.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     (folder / "README.md").write_text(_card(attempt, trainee, epoch, metrics))
     _sync(folder, attempt.checkpoints.root)
+
+
+def _publish(folder: Path, attempt: Attempt, trainee: Trainee, epoch: int, metrics: dict[str, float] | None) -> None:
     name = identifier(attempt.job_id, epoch)
     relative = folder.relative_to(attempt.checkpoints.root).as_posix()
     checkpoint = StoredCheckpoint(name, attempt.job_id, epoch, relative, _sha256(folder), metrics, time.time())
@@ -72,13 +87,9 @@ def publish(
         job_id=attempt.job_id,
         base_model=attempt.source.base if trainee.is_adapter else None,
     )
-    try:
-        with attempt.progress.write() as connection:
-            attempt.checkpoints.publish(connection, checkpoint, model)
-            attempt.progress.flush_metrics(connection)
-    except LostLeaseError:
-        shutil.rmtree(folder)
-        raise
+    with attempt.progress.write() as connection:
+        attempt.checkpoints.publish(connection, checkpoint, model)
+        attempt.progress.flush_metrics(connection)
 
 
 def remove_unpublished(attempt: Attempt) -> None:

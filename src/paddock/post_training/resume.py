@@ -114,10 +114,15 @@ class ResumePoints:
         # Under another name until it is whole, so that a folder of this name always is.
         unfinished = root / f"{name}.unfinished"
         unfinished.mkdir(parents=True, exist_ok=True)
-        with (unfinished / _FILE).open("wb") as file:
-            torch.save(kept, file)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with (unfinished / _FILE).open("wb") as file:
+                torch.save(kept, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            # Such as a full disk: nothing half done is left on it.
+            shutil.rmtree(unfinished)
+            raise
         sync_folder(unfinished)
         unfinished.rename(root / name)
         for folder in (root, root.parent, root.parent.parent):

@@ -136,6 +136,8 @@ def get_training_job_status(jobs: Jobs, checkpoints: Checkpoints, job_uuid: JobU
         resources_allocated=found.resources,
         checkpoints=_shown(checkpoints, found.job_id),
         error=found.error,
+        retryable=found.retryable,
+        log_tail=found.log_tail,
         progress=found.progress,
     )
 

@@ -209,6 +209,12 @@ class PostTrainingJobStatusResponse(Schema):
     resources_allocated: dict[str, Any] | None = None
     checkpoints: list[Checkpoint] = Field(default_factory=list)
     error: str | None = Field(default=None, description="Why the job failed.", json_schema_extra=_EXTENSION)
+    retryable: bool | None = Field(
+        default=None, description="Whether the same request may go better another time.", json_schema_extra=_EXTENSION
+    )
+    log_tail: str | None = Field(
+        default=None, description="The last lines that a failed job printed.", json_schema_extra=_EXTENSION
+    )
     progress: dict[str, Any] | None = Field(
         default=None, description="`{done, total, unit}`.", json_schema_extra=_EXTENSION
     )

@@ -75,11 +75,13 @@ class CheckpointStore:
         return self.job_folder(job_id) / "resume"
 
     def resume_point(self, job_id: str) -> Path | None:
-        """The folder of the state from which a job goes on, or None for one that begins."""
+        """The folder of the state from which a job goes on, or None for one that begins: also where the folder is not
+        here, for another server wrote it."""
         query = sa.select(resume_points.c.path).where(resume_points.c.job_id == job_id)
         with self._database.read() as connection:
             path = connection.execute(query).scalar_one_or_none()
-        return None if path is None else self.resume_root(job_id) / path
+        folder = None if path is None else self.resume_root(job_id) / path
+        return folder if folder is not None and folder.is_dir() else None
 
     def set_resume_point(self, connection: sa.Connection, job_id: str, *, step: int, path: str) -> None:
         """From now on the job goes on from the folder `path`; the caller holds the job's fence."""

@@ -23,10 +23,14 @@ from paddock.wiring import Resources
 
 
 def create_app(
-    resources: Resources, *, wake_worker: Callable[[], None], engine_pid: Callable[[], int | None] = lambda: None
+    resources: Resources,
+    *,
+    wake_worker: Callable[[], None],
+    engine_pid: Callable[[], int | None] = lambda: None,
+    is_ending: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
-    """The app over `resources`; `wake_worker` is called when a job was submitted or cancelled, and `engine_pid` says
-    which process is the engine, if there is one."""
+    """The app over `resources`; `wake_worker` is called when a job was submitted or cancelled, `engine_pid` says which
+    process is the engine, if there is one, and streams that go on for long end once the server `is_ending`."""
     settings = resources.settings
     callers = Callers(settings)
     admission = Admission(settings)
@@ -65,6 +69,7 @@ def create_app(
     app.state.trials = resources.trials
     app.state.scores = resources.scores
     app.state.wake_worker = wake_worker
+    app.state.is_ending = is_ending
     for routes in (
         dataset_routes,
         evaluation_routes,

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from paddock import wiring
 from paddock.errors import InvalidRequestError
 from paddock.inference.engine_host import EngineHost
+from paddock.jobs import retention
 from paddock.jobs.worker import Worker
 from paddock.server import configured
 from paddock.server.app import create_app
@@ -40,7 +41,12 @@ def serve_forever(settings: Settings, *, replace: bool = False) -> None:
     configured.register(resources, replace=replace)
     worker = Worker(settings, data_dir, resources.jobs)
     engine_host = EngineHost(settings, data_dir)
-    app = create_app(resources, wake_worker=worker.wake, engine_pid=lambda: engine_host.pid)
+    app = create_app(
+        resources,
+        wake_worker=worker.wake,
+        engine_pid=lambda: engine_host.pid,
+        is_ending=lambda: server.should_exit,
+    )
     server = uvicorn.Server(_uvicorn_config(app, settings))
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn takes the signals over while it runs, and raises them again behind itself: the way out is ours.
@@ -48,11 +54,13 @@ def serve_forever(settings: Settings, *, replace: bool = False) -> None:
     host, port = listener.getsockname()[:2]
     engine_host.start()
     worker.start()
+    stop_pruning = retention.keep_pruning(resources.jobs, data_dir, settings)
     log.info("Paddock serves http://%s:%d from %s.", f"[{host}]" if ":" in host else host, port, data_dir.root)
     try:
         server.run(sockets=[listener])
     finally:
         log.info("Ending: running jobs leave their work resumable.")
+        stop_pruning()
         worker.stop()
         engine_host.stop()
         resources.database.close()

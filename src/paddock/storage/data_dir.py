@@ -43,9 +43,14 @@ class DataDir:
     def database_file(self) -> Path:
         return self.root / "paddock.db"
 
+    @property
+    def jobs(self) -> Path:
+        """The folders of all jobs."""
+        return self.root / "jobs"
+
     def job_folder(self, job_id: str) -> Path:
         """Logs and work files of a job's attempts."""
-        return self.root / "jobs" / folder_name(job_id)
+        return self.jobs / folder_name(job_id)
 
     def log_file(self, job_id: str, attempt: int) -> Path:
         return self.job_folder(job_id) / f"attempt-{attempt}.log"
@@ -73,7 +78,7 @@ class DataDir:
     def create(self) -> None:
         """Make the folders. The root is private: it holds prompts, answers and weights."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self.root / "jobs").mkdir(exist_ok=True)
+        self.jobs.mkdir(exist_ok=True)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         sync_folder(self.root)
 

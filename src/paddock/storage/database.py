@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -21,8 +22,9 @@ from paddock.errors import NoSpaceError
 
 _BUSY_TIMEOUT_SECONDS = 30
 _CACHE_KIBIBYTES = 8192
+_POSTGRES_DISK_FULL = "53100"
 
-HEAD_REVISION = "0003"
+HEAD_REVISION = "0004"
 """The newest migration, named here so that a start need not import Alembic; a test holds it to `migrations/`."""
 
 
@@ -31,6 +33,8 @@ class Database:
 
     def __init__(self, url: str, *, sqlite_file: Path | None = None) -> None:
         """`url` is `sqlite` (then `sqlite_file` says where) or `postgresql://…`."""
+        self.url = url
+        self.sqlite_file = sqlite_file
         self.is_sqlite = url == "sqlite"
         if self.is_sqlite:
             assert sqlite_file is not None
@@ -41,13 +45,17 @@ class Database:
             scheme, _, rest = url.partition("://")
             assert scheme in ("postgresql", "postgres"), scheme
             self._engine = sa.create_engine(f"postgresql+psycopg://{rest}", pool_pre_ping=True)
+            event.listen(self._engine, "connect", _commit_for_good)
         self._writing = threading.Lock()
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A transaction that only reads: it sees one state of the database and blocks nobody."""
-        with self._engine.connect() as connection, connection.begin():
-            yield connection
+        with self._engine.connect() as plain:
+            # SQLite's transactions see one state by themselves.
+            connection = plain if self.is_sqlite else plain.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
@@ -62,7 +70,8 @@ class Database:
                 with connection.begin():
                     yield connection
         except OperationalError as error:
-            if _is_full(error.orig):
+            is_sqlite_full = isinstance(error.orig, sqlite3.OperationalError) and "full" in str(error.orig)
+            if is_sqlite_full or getattr(error.orig, "sqlstate", None) == _POSTGRES_DISK_FULL:
                 raise NoSpaceError("The disk is full: nothing of this request was stored.") from error
             raise
 
@@ -85,21 +94,31 @@ class Database:
 
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        with self.write() as connection:
+        with self._references_unchecked(), self.write() as connection:
+            # Two servers that start at once: the second waits, then finds nothing to do. SQLite's writes do so anyway.
             if not self.is_sqlite:
-                # Two servers that start at once: the second waits, then finds nothing to do.
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(7231946022)"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            if self.is_sqlite:
+                assert not connection.execute(sa.text("PRAGMA foreign_key_check")).all()
+
+    @contextmanager
+    def _references_unchecked(self) -> Iterator[None]:
+        """SQLite changes a table by making it anew; dropping the old one would take what refers to it along."""
+        if not self.is_sqlite:
+            yield
+            return
+        event.listen(self._engine, "connect", _leave_references)
+        self._engine.dispose()
+        try:
+            yield
+        finally:
+            event.remove(self._engine, "connect", _leave_references)
+            self._engine.dispose()
 
     def close(self) -> None:
         self._engine.dispose()
-
-
-def _is_full(error: BaseException | None) -> bool:
-    if isinstance(error, sqlite3.OperationalError):
-        return error.sqlite_errorcode == sqlite3.SQLITE_FULL
-    return getattr(error, "sqlstate", None) == "53100"  # PostgreSQL's disk_full
 
 
 def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
@@ -112,6 +131,16 @@ def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
     cursor.execute(f"PRAGMA busy_timeout={_BUSY_TIMEOUT_SECONDS * 1000}")
     cursor.execute(f"PRAGMA cache_size=-{_CACHE_KIBIBYTES}")
     cursor.close()
+
+
+def _commit_for_good(connection: Any, _record: object) -> None:
+    # Whatever the server's default is: what was acknowledged survives a loss of power.
+    connection.execute("SET SESSION synchronous_commit = on")
+    connection.commit()
+
+
+def _leave_references(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA foreign_keys=OFF")
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -6,6 +6,8 @@ sent it: no value ever passes through a float or a column type.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 metadata = sa.MetaData(
@@ -125,13 +127,22 @@ jobs = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False),
     # How often its process was lost.
     sa.Column("num_lost", sa.Integer, nullable=False),
+    # How often it was put off because something that it needs was away.
+    sa.Column("num_retries", sa.Integer, nullable=False, server_default="0"),
+    # Higher ones first; among equals the order of submission.
+    sa.Column("priority", sa.Integer, nullable=False, server_default="0"),
+    # A job that was put off waits until then.
+    sa.Column("not_before", sa.Float),
     sa.Column("worker_id", sa.Text),
     sa.Column("lease_expires_at", sa.Float),
     sa.Column("progress_done", sa.BigInteger, nullable=False),
     sa.Column("progress_total", sa.BigInteger),
     sa.Column("progress_unit", sa.Text),
     sa.Column("resources_json", sa.Text),
+    # Of a failed job: why, in words, whether trying again can help, and the last lines that its process printed.
     sa.Column("error", sa.Text),
+    sa.Column("retryable", sa.Boolean),
+    sa.Column("log_tail", sa.Text),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("started_at", sa.Float),
     sa.Column("ended_at", sa.Float),
@@ -142,7 +153,14 @@ jobs = sa.Table(
     sa.CheckConstraint("(status = 'in_progress') = (lease_expires_at IS NOT NULL)", name="lease"),
     sa.CheckConstraint("(status IN ('completed', 'failed', 'cancelled')) = (ended_at IS NOT NULL)", name="ended"),
     sa.CheckConstraint("(status = 'failed') = (error IS NOT NULL)", name="error"),
+    sa.CheckConstraint("(status = 'failed') = (retryable IS NOT NULL)", name="retryable"),
+    sa.CheckConstraint("log_tail IS NULL OR status = 'failed'", name="log_tail"),
+    sa.CheckConstraint("not_before IS NULL OR status = 'scheduled'", name="not_before"),
+    sa.CheckConstraint("attempt > 0 OR status IN ('scheduled', 'cancelled')", name="ran"),
+    sa.CheckConstraint("(attempt = 0) = (started_at IS NULL)", name="started"),
+    sa.CheckConstraint("num_lost >= 0 AND num_retries >= 0 AND num_lost + num_retries <= attempt", name="counts"),
     sa.Index("ix_jobs_status_number", "status", "number"),
+    sa.Index("ix_jobs_kind_number", "kind", "number"),
     sa.Index("ix_jobs_benchmark_id", "benchmark_id"),
     sqlite_autoincrement=True,
 )
@@ -158,6 +176,9 @@ job_datasets = sa.Table(
     sa.Index("ix_job_datasets_dataset_id", "dataset_id"),
 )
 
+_ENDED = sa.text("event IN ('completed', 'failed', 'cancelled')")
+_STARTED = sa.text("event = 'started'")
+
 job_events = sa.Table(
     "job_events",
     metadata,
@@ -167,8 +188,40 @@ job_events = sa.Table(
     sa.Column("at", sa.Float, nullable=False),
     sa.Column("event", sa.Text, nullable=False),
     sa.Column("detail", sa.Text),
+    # A job ends once, and an attempt begins once.
+    sa.Index("uq_job_events_ended", "job_id", unique=True, sqlite_where=_ENDED, postgresql_where=_ENDED),
+    sa.Index(
+        "uq_job_events_started", "job_id", "attempt", unique=True, sqlite_where=_STARTED, postgresql_where=_STARTED
+    ),
     sqlite_autoincrement=True,
 )
+
+_IS_REVIVED = (
+    "OLD.status IN ('completed', 'failed', 'cancelled') AND NEW.status <> OLD.status OR NEW.attempt < OLD.attempt"
+)
+
+
+def _refuse_update(table: sa.Table, name: str, message: str, condition: str = "1 = 1") -> None:
+    """A trigger: no update of `table` may be as `condition` says."""
+    start = f"CREATE TRIGGER {name} BEFORE UPDATE ON {table.name}"
+    statements = {
+        "sqlite": [f"{start} WHEN {condition} BEGIN SELECT RAISE(ABORT, '{message}'); END"],
+        "postgresql": [
+            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN RAISE EXCEPTION '{message}' USING ERRCODE = 'check_violation'; END $$",
+            f"{start} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION {name}()",
+        ],
+    }
+
+    def create(_table: sa.Table, connection: sa.Connection, **_: Any) -> None:
+        for statement in statements[connection.dialect.name]:
+            connection.exec_driver_sql(statement)
+
+    sa.event.listen(table, "after_create", create)
+
+
+_refuse_update(jobs, "jobs_end_once", "a job that has ended stays so, and its attempts only rise", _IS_REVIVED)
+_refuse_update(job_events, "job_events_stay", "what happened to a job is only ever added to")
 
 job_metrics = sa.Table(
     "job_metrics",

@@ -64,6 +64,46 @@ def test_logs(invoke: Invoke, resources: Resources, job: str, data_dir: DataDir)
     assert invoke("jobs", "logs", "-f", job).output == "eins\nzwölf\n"
 
 
+def test_events(invoke: Invoke, resources: Resources, job: str) -> None:
+    start(resources)
+    lines = invoke("jobs", "events", job).output.splitlines()
+    assert [line.split("attempt ")[1] for line in lines] == ["0  submitted", "1  started"]
+    number = lines[0].split()[0]
+    resources.jobs.cancel(job)
+    followed = invoke("jobs", "events", "-f", job, "--after", number, "--json").output.splitlines()
+    assert [json.loads(line)["event"] for line in followed] == ["started", "cancelled"]
+    assert "nope" in invoke("jobs", "events", "-f", "nope", code=1).output
+
+
+def test_prioritize(invoke: Invoke, resources: Resources, job: str) -> None:
+    assert invoke("jobs", "prioritize", job, "7").output == "The job my job waits with priority 7.\n"
+    assert resources.jobs.get(job).priority == 7
+    assert re.search("priority +7", invoke("jobs", "show", job).output)
+    start(resources)
+    assert "does not wait" in invoke("jobs", "prioritize", job, "1", code=1).output
+
+
+def test_prune(invoke: Invoke, resources: Resources, job: str) -> None:
+    assert "--logs DAYS" in invoke("jobs", "prune", code=2).output
+    resources.jobs.cancel(job)
+    assert invoke("jobs", "prune", "--jobs", "1").output == "Deleted 0 jobs, and the logs of 0.\n"
+    assert invoke("jobs", "prune", "--logs", "0", "--jobs", "0").output == "Deleted 1 jobs, and the logs of 0.\n"
+    assert resources.jobs.find(job) is None
+
+
+def test_a_failure_is_shown_with_what_may_help(invoke: Invoke, resources: Resources, job: str) -> None:
+    progress = start(resources)
+    with progress.write() as connection:
+        now = resources.database.now()
+        states.fail(connection, now, job, 1, "The model is away.", retryable=True, log_tail="first line\nlast line")
+    shown = invoke("jobs", "show", job).output
+    assert re.search("again +may go better", shown)
+    assert "first line\nlast line" in shown
+    watched = invoke("jobs", "watch", job, code=1).output
+    assert "The model is away.\nThe same request may go better another time.\n" in watched
+    assert "last line" in watched
+
+
 def test_metrics_are_drawn(invoke: Invoke, resources: Resources, job: str) -> None:
     assert "measured nothing yet" in invoke("jobs", "metrics", job, code=1).output
     progress = start(resources)

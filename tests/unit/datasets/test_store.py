@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -15,7 +14,6 @@ from paddock.datasets.store import DatasetStore, NewDataset, StoredDataset
 from paddock.errors import ConflictError, InvalidRequestError, NotFoundError
 from paddock.jobs.store import JobStore, NewJob
 from paddock.storage import tables
-from paddock.storage.data_dir import DataDir
 from paddock.storage.database import Database
 
 ROW = '{"question":"q","answer":"a"}'
@@ -161,10 +159,10 @@ def test_a_version_reads_no_further(datasets: DatasetStore) -> None:
     assert list(datasets.read(version, 1, 5)) == [{"i": 1}]
 
 
-def test_many_writers_never_share_an_index(datasets: DatasetStore, data_dir: DataDir) -> None:
+def test_many_writers_never_share_an_index(datasets: DatasetStore, open_database: Callable[[], Database]) -> None:
     _register(datasets, "d", [])
-    # Two databases on one file stand for two processes.
-    other = Database("sqlite", sqlite_file=data_dir.database_file)
+    # Two engines on one database stand for two processes.
+    other = open_database()
     stores = [datasets, DatasetStore(other, JobStore(other))]
 
     def write(writer: int) -> None:
@@ -176,7 +174,6 @@ def test_many_writers_never_share_an_index(datasets: DatasetStore, data_dir: Dat
         thread.start()
     for thread in threads:
         thread.join()
-    other.close()
     found = list(datasets.read(datasets.version(datasets.get("d"))))
     assert len(found) == datasets.get("d").num_rows == 180
     # Each call's rows stand together, and each writer's calls in their order.
@@ -255,9 +252,10 @@ def test_a_dataset_that_a_benchmark_names_stays(datasets: DatasetStore, database
     assert _register(datasets, "d", ["{}"], replace=True).num_rows == 1
 
 
-def test_what_was_stored_is_there_in_another_process(datasets: DatasetStore, data_dir: DataDir, tmp_path: Path) -> None:
+def test_what_was_stored_is_there_in_another_process(
+    datasets: DatasetStore, open_database: Callable[[], Database]
+) -> None:
     _register(datasets, "d", [ROW])
     datasets.append("d", ["{}"])
-    other = Database("sqlite", sqlite_file=data_dir.database_file)
+    other = open_database()
     assert _all(DatasetStore(other, JobStore(other)), "d") == [ROW, "{}"]
-    other.close()

@@ -4,11 +4,12 @@ import pytest
 import sqlalchemy as sa
 
 from paddock.errors import ConflictError, LostLeaseError, NotFoundError
-from paddock.jobs import states
+from paddock.jobs import states, store
 from paddock.jobs.progress import Progress, StopRequestedError
 from paddock.jobs.states import JobStatus
 from paddock.jobs.store import DatasetVersion, Job, JobStore, NewJob
 from paddock.storage.database import Database
+from paddock.storage.tables import job_events
 from paddock.storage.tables import jobs as jobs_table
 
 
@@ -133,12 +134,19 @@ def test_handing_back_counts_no_loss(jobs: JobStore) -> None:
 
 def test_a_lease_that_ran_out_is_found(jobs: JobStore) -> None:
     _started(jobs)
-    assert jobs.lost(live_worker_id="w2", alone=False) == []
-    assert jobs.lost(live_worker_id="w2", alone=True) == [("a", 1)]
-    assert jobs.lost(live_worker_id="w", alone=True) == []
+    assert jobs.lost(worker_id="w2", held=[], alone=False) == []
+    assert jobs.lost(worker_id="w2", held=[], alone=True) == [("a", 1)]
+    assert jobs.lost(worker_id="w", held=[("a", 1)], alone=True) == []
+    # Claimed, and no process came of it: nobody else would find that, for the worker lives.
+    assert jobs.lost(worker_id="w", held=[], alone=False) == [("a", 1)]
     with jobs.database.write() as connection:
-        states.renew(connection, jobs.database.now(), worker_id="w", lease_seconds=-1)
-    assert jobs.lost(live_worker_id="w2", alone=False) == [("a", 1)]
+        states.renew(connection, jobs.database.now(), worker_id="w", lease_seconds=-1, job_ids=["a"])
+    assert jobs.lost(worker_id="w2", held=[], alone=False) == [("a", 1)]
+    with jobs.database.write() as connection:
+        states.renew(connection, jobs.database.now(), worker_id="w", lease_seconds=30, job_ids=["a"])
+        # The worker was only late: its job is not taken from it.
+        states.lose(connection, jobs.database.now(), "a", 1, max_lost=3, reason="late", finder_id="w2")
+    assert jobs.get("a").status is JobStatus.IN_PROGRESS
 
 
 @pytest.mark.parametrize(
@@ -147,15 +155,104 @@ def test_a_lease_that_ran_out_is_found(jobs: JobStore) -> None:
         {"status": "completed"},
         {"status": "in_progress"},
         {"status": "failed", "ended_at": 1.0},
+        {"status": "completed", "ended_at": 2.0},
+        {"status": "failed", "ended_at": 2.0, "error": "why", "attempt": 1, "started_at": 1.0},
         {"status": "paused"},
         {"worker_id": "w"},
         {"error": "why"},
+        {"log_tail": "why"},
+        {"attempt": 1},
+        {"started_at": 1.0},
+        {"num_lost": 1},
+        {"num_retries": -1},
+        {"status": "cancelled", "ended_at": 2.0, "not_before": 3.0},
     ],
 )
 def test_impossible_states_cannot_be_stored(jobs: JobStore, impossible: dict[str, object]) -> None:
     jobs.submit(NewJob("a", "eval", {}))
     with pytest.raises(sa.exc.IntegrityError), jobs.database.write() as connection:
         connection.execute(sa.update(jobs_table).values(**impossible))
+
+
+@pytest.mark.parametrize("revived", [{"status": "scheduled", "ended_at": None}, {"attempt": 0, "started_at": None}])
+def test_what_has_ended_stays_so(jobs: JobStore, revived: dict[str, object]) -> None:
+    job = _started(jobs)
+    with jobs.database.write() as connection:
+        states.complete(connection, jobs.database.now(), "a", job.attempt)
+    with (
+        pytest.raises(sa.exc.IntegrityError, match="a job that has ended stays so"),
+        jobs.database.write() as connection,
+    ):
+        connection.execute(sa.update(jobs_table).values(**revived))
+    assert jobs.get("a").status is JobStatus.COMPLETED
+
+
+def test_history_is_only_added_to_and_ends_once(jobs: JobStore) -> None:
+    _started(jobs)
+    jobs.cancel("a")
+    with pytest.raises(sa.exc.IntegrityError, match="only ever added to"), jobs.database.write() as connection:
+        connection.execute(sa.update(job_events).values(event="completed"))
+    for event in ("completed", "started"):
+        with pytest.raises(sa.exc.IntegrityError), jobs.database.write() as connection:
+            connection.execute(sa.insert(job_events).values(job_id="a", attempt=1, at=1.0, event=event))
+    assert _names(jobs) == ["submitted", "started", "cancelled"]
+    first = jobs.events("a")[0]["event_id"]
+    assert [event["event"] for event in jobs.events("a", after=first)] == ["started", "cancelled"]
+
+
+def test_the_higher_priority_goes_first(jobs: JobStore) -> None:
+    for job_id, priority in (("a", 0), ("b", 0), ("c", 5), ("d", -1)):
+        jobs.submit(NewJob(job_id, "eval", {}, priority=priority))
+    assert jobs.prioritize("b", 5).priority == 5
+    claimed = [jobs.claim(worker_id="w", lease_seconds=30) for _ in range(4)]
+    assert [job.job_id for job in claimed if job] == ["b", "c", "a", "d"]
+    with pytest.raises(ConflictError, match="does not wait"):
+        jobs.prioritize("a", 1)
+    with pytest.raises(NotFoundError):
+        jobs.prioritize("unknown", 1)
+
+
+def test_a_kind_that_is_full_waits(jobs: JobStore) -> None:
+    for job_id, kind in (("a", "sft"), ("b", "eval")):
+        jobs.submit(NewJob(job_id, kind, {}))
+    job = jobs.claim(worker_id="w", lease_seconds=30, full_kinds=["sft"])
+    assert job is not None
+    assert job.job_id == "b"
+    assert jobs.claim(worker_id="w", lease_seconds=30, full_kinds=["sft"]) is None
+
+
+def test_a_job_that_is_put_off_waits_and_goes_on(jobs: JobStore) -> None:
+    job = _started(jobs)
+    with jobs.database.write() as connection:
+        states.retry(connection, jobs.database.now(), "a", job.attempt, "No answer.", delay_seconds=30)
+    assert jobs.claim(worker_id="w", lease_seconds=30) is None
+    put_off = jobs.get("a")
+    assert put_off.not_before is not None
+    assert (put_off.status, put_off.num_retries, put_off.num_lost) == (JobStatus.SCHEDULED, 1, 0)
+    assert jobs.events("a")[-1]["detail"] == "No answer. Again in 30 s."
+    with jobs.database.write() as connection:
+        connection.execute(sa.update(jobs_table).values(not_before=jobs_table.c.not_before - 31))
+    again = jobs.claim(worker_id="w", lease_seconds=30)
+    assert again is not None
+    assert (again.attempt, again.not_before) == (2, None)
+    assert jobs.cancel("a").status is JobStatus.CANCELLED
+
+
+def test_what_is_being_saved_of_a_cancelled_job_still_counts(jobs: JobStore) -> None:
+    progress = Progress(_started(jobs), jobs)
+    with progress.saving():
+        jobs.cancel("a")
+        with progress.write() as connection:
+            store.set_progress(connection, "a", done=1, total=2, unit="steps")
+    assert jobs.get("a").progress_done == 1
+    with pytest.raises(LostLeaseError), progress.write():
+        raise AssertionError("the block must not be entered")
+    # A process that was thought dead has no such right: another attempt may be running.
+    zombie = Progress(_started(jobs, "b"), jobs)
+    with jobs.database.write() as connection:
+        states.lose(connection, jobs.database.now(), "b", 1, max_lost=3, reason="silent")
+    with zombie.saving(), pytest.raises(LostLeaseError), zombie.write():
+        raise AssertionError("the block must not be entered")
 
 
 def test_progress_and_metrics(jobs: JobStore) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
-import uuid
-from collections.abc import Iterator
 
 import pytest
-import sqlalchemy as sa
 
 from paddock.errors import ConflictError, TooManyRequestsError
 from paddock.jobs.store import JobStore, NewJob
@@ -55,29 +51,8 @@ def test_jobs_are_counted_by_kind_and_status(database: Database) -> None:
     assert 0 <= jobs.oldest_scheduled_seconds() < 60
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def each_database(request: pytest.FixtureRequest) -> Iterator[Database]:
-    if request.param == "sqlite":
-        yield request.getfixturevalue("database")
-        return
-    url = os.environ.get("PADDOCK_TEST_POSTGRES_URL")
-    if url is None:
-        pytest.skip("set PADDOCK_TEST_POSTGRES_URL to a database that tests may fill")
-    schema = f"test_{uuid.uuid4().hex}"
-    plain = sa.create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
-    with plain.begin() as connection:
-        connection.execute(sa.schema.CreateSchema(schema))
-    database = Database(f"{url}?options=-csearch_path%3D{schema}")
-    database.migrate()
-    yield database
-    database.close()
-    with plain.begin() as connection:
-        connection.execute(sa.schema.DropSchema(schema, cascade=True))
-    plain.dispose()
-
-
-def test_submissions_at_the_same_time_do_not_pass_the_bound_together(each_database: Database) -> None:
-    jobs = JobStore(each_database, max_scheduled=5)
+def test_submissions_at_the_same_time_do_not_pass_the_bound_together(database: Database) -> None:
+    jobs = JobStore(database, max_scheduled=5)
     start = threading.Barrier(16)
     refused: list[str] = []
 

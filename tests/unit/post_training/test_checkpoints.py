@@ -16,6 +16,7 @@ from paddock.errors import LostLeaseError
 from paddock.inference.engine import Model
 from paddock.jobs import states
 from paddock.jobs.progress import Progress, StopRequestedError
+from paddock.post_training import checkpoints
 from paddock.post_training import job as training_job
 from paddock.storage.data_dir import folder_name
 from paddock.wiring import Resources
@@ -90,7 +91,8 @@ def _run(resources: Resources, progress: Progress) -> None:
 def test_an_attempt_that_is_over_publishes_nothing_and_cleans_up(resources: Resources) -> None:
     progress = _start(resources, sft_request("tune", training("chats")))
     # The job is given to a successor just when this attempt is about to publish its first checkpoint.
-    resources.jobs.cancel("tune")
+    with resources.database.write() as connection:
+        states.lose(connection, resources.database.now(), "tune", 1, max_lost=3, reason="silent")
     progress.report = lambda *_args, **_more: None  # type: ignore[method-assign]
     progress.set_resources = lambda **_more: None  # type: ignore[method-assign]
     with pytest.raises(LostLeaseError):
@@ -144,3 +146,15 @@ def test_a_job_killed_after_its_last_checkpoint_only_ends(resources: Resources) 
         states.hand_back(connection, resources.database.now(), "tune", progress.job.attempt)
     run(resources, request)
     assert resources.checkpoints.of_job("tune") == before
+
+
+def test_a_full_disk_leaves_nothing_half_done(resources: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_tensors: object, path: Path, **_: object) -> None:
+        path.write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(resources, sft_request("tune", training("chats")))
+    assert resources.checkpoints.of_job("tune") == []
+    assert list(resources.checkpoints.root.rglob("epoch-*")) == []

@@ -16,6 +16,7 @@ from paddock.post_training import config as configs
 from paddock.post_training.adapters import Trainee
 from paddock.post_training.schemas import SupervisedFineTuneRequest
 from paddock.post_training.source import Source
+from paddock.post_training.team import Team
 from paddock.post_training.tokens import IGNORED, TokenizedRow
 from paddock.post_training.usage import Costs, matmul_rate
 from paddock.wiring import Resources
@@ -29,7 +30,9 @@ def _trainee(folder: Path, algorithm: dict[str, Any] | None) -> Trainee:
     )
     assert read_config(folder, "tiny")
     source = Source("tiny", str(folder), adapter=None)
-    return adapters.load(source, folder, configs.of_supervised(request), torch.device("cpu"))
+    return adapters.load(
+        source, folder, configs.of_supervised(request), Team(0, 1, torch.device("cpu")), scratch=folder
+    )
 
 
 def _row(length: int, num_labels: int, index: int = 0) -> TokenizedRow:
