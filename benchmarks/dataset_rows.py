@@ -129,13 +129,13 @@ def ask(
     latencies: list[float] = []
     number = 0
     begun = time.perf_counter()
-    for _ in range(num_clients):
+    waiting: list[tuple[float, selectors.SelectorKey]] = []
+    for client in range(num_clients):
         connection = socket.create_connection(("127.0.0.1", port))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        selector.register(connection, selectors.EVENT_READ, [b"", time.perf_counter()])
-        connection.sendall(request(number))
-        number += 1
-    waiting: list[tuple[float, selectors.SelectorKey]] = []
+        key = selector.register(connection, selectors.EVENT_READ, [b"", 0.0])
+        # Gentle clients are not in step.
+        waiting.append((begun + client * every / num_clients, key))
     open_clients = num_clients
     while open_clients:
         timeout = 30.0 if not waiting else max(0.0, waiting[0][0] - time.perf_counter())
