@@ -8,6 +8,7 @@ from typing import Any
 
 from model_server import ModelServer
 from paddock.datasets import registration as dataset_registration
+from paddock.datasets.sources import Access
 from paddock.datasets.store import DatasetStore
 from paddock.errors import PaddockError
 from paddock.evaluation import job as eval_job
@@ -43,7 +44,7 @@ class World:
             "purpose": "eval/question-answer",
             "source": {"type": "rows", "rows": list(rows)},
         }
-        dataset_registration.register_entry(self.datasets, (), entry)
+        dataset_registration.register_entry(self.datasets, Access(), entry)
 
     def add_benchmark(self, *functions: str, benchmark_id: str = "bench", dataset_id: str = "exam") -> None:
         entry = {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from paddock.datasets.registration import register_entry
+from paddock.datasets.sources import Access
 from paddock.jobs import states
 from paddock.jobs.progress import Progress
 from paddock.jobs.store import Job
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def add_dataset(resources: Resources, dataset_id: str, rows: list[dict[str, Any]]) -> None:
     entry = {"dataset_id": dataset_id, "purpose": "post-training/messages", "source": {"type": "rows", "rows": rows}}
-    register_entry(resources.datasets, (), entry)
+    register_entry(resources.datasets, Access(), entry)
 
 
 def chats(count: int) -> list[dict[str, Any]]:

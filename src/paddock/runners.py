@@ -32,6 +32,13 @@ def _post_training(progress: Progress, resources: Resources) -> None:
     job.run(progress, resources.settings, resources.datasets, resources.checkpoints, resources.inference)
 
 
+def _ingest(progress: Progress, resources: Resources) -> None:
+    from paddock.datasets import ingest
+    from paddock.datasets.sources import Access
+
+    ingest.run(progress, resources.datasets.ingests, Access.of(resources.settings))
+
+
 def _search(progress: Progress, resources: Resources) -> None:
     from paddock.post_training import search
 
@@ -45,7 +52,13 @@ def _search(progress: Progress, resources: Resources) -> None:
     )
 
 
-RUNNERS: dict[str, Runner] = {"eval": _eval, "sft": _post_training, "dpo": _post_training, "search": _search}
+RUNNERS: dict[str, Runner] = {
+    "eval": _eval,
+    "sft": _post_training,
+    "dpo": _post_training,
+    "search": _search,
+    "ingest": _ingest,
+}
 
 
 def run_job(settings: Settings, job_id: str, attempt: int) -> int:
@@ -61,6 +74,8 @@ def run_job(settings: Settings, job_id: str, attempt: int) -> int:
     local.on_terminate(progress.ask_to_stop)
     local.on_cancel(progress.cancel)
     try:
+        # It waited while they were being read, and that may have failed.
+        resources.datasets.ingests.check_whole(job.reads)
         RUNNERS[job.kind](progress, resources)
     except StopRequestedError:
         log.info("Stopped as asked; the work so far is kept.")

@@ -134,6 +134,12 @@ class Settings(_Section):
 
     dataset_roots: tuple[Path, ...] = ()
     """Folders that `file:` sources may read. None by default."""
+    dataset_hosts: tuple[str, ...] = ()
+    """Hosts that sources on the network may be read from, as `example.org`, `*.example.org`, `example.org:8443`,
+    `10.1.2.3:8080`, or a bucket as `s3://bucket`. None by default."""
+    dataset_networks: tuple[str, ...] = ()
+    """Networks of your own, as `10.0.0.0/8`, in which names of `dataset_hosts` may have their addresses. None by default:
+    public ones only."""
     model_roots: tuple[Path, ...] = ()
     """Folders whose models may be named by their path. Models registered in this file need none."""
     hub_models: tuple[str, ...] = ()

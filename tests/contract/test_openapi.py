@@ -216,8 +216,8 @@ EDITS = {
     ),
     "a parameter renamed": (
         "datasets/routes.py",
-        "limit: int | None = None, start_index: int | None",
-        "limit: int | None = None, start: int | None",
+        "    start_index: int | None = None,",
+        "    start: int | None = None,",
         "get /v1beta/datasetio/iterrows/{dataset_id}/parameters/2/name: 'start'",
     ),
     "a parameter that need not be": (

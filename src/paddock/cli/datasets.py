@@ -12,7 +12,7 @@ import click
 from paddock import terminal
 from paddock.cli import row_files
 from paddock.cli.json_values import json_object
-from paddock.cli.options import json_option, speaks_to_server
+from paddock.cli.options import follow_job, follow_option, json_option, speaks_to_server
 from paddock.client import Client, ClientError, chunks, json_array, quoted
 
 PURPOSES = ("post-training/messages", "eval/question-answer", "eval/messages-answer")
@@ -50,12 +50,16 @@ def list_(client: Client, as_json: bool) -> None:
 
 @datasets.command()
 @click.argument("dataset_id")
+@click.option("--overlap-with", help="Another dataset: which rows here ask what a row there asks?")
 @speaks_to_server
 @json_option
-def show(client: Client, dataset_id: str, as_json: bool) -> None:
-    """Show one dataset: its purpose, its metadata, its first rows.
+def show(client: Client, dataset_id: str, overlap_with: str | None, as_json: bool) -> None:
+    """Show one dataset: its purpose, its metadata, its first rows, its fields, and what is odd about its rows.
 
-    Example: paddock datasets show my/train"""
+    \b
+    Examples:
+      paddock datasets show my/train
+      paddock datasets show my/train --overlap-with my/exam"""
     path = f"/v1beta/datasets/{quoted(dataset_id)}"
     if as_json:
         click.echo(client.get_bytes(path))  # as it came: the digits of its rows, too
@@ -70,6 +74,45 @@ def show(client: Client, dataset_id: str, as_json: bool) -> None:
     console.print(table)
     for row in client.rows(dataset_id, limit=_SHOWN_ROWS):
         click.echo(row)
+    _show_profile(_profile(client, dataset_id, overlap_with))
+
+
+def _profile(client: Client, dataset_id: str, overlap_with: str | None) -> Any:
+    """What is known of all rows; the server looks at some more each time it is asked."""
+    console = terminal.err()
+    while True:
+        profile = client.get(f"/v1beta/dataset-profiles/{quoted(dataset_id)}", overlap_with=overlap_with)
+        is_whole = profile["duplicates"] is not None and (overlap_with is None or profile["overlap"] is not None)
+        if is_whole:
+            return profile
+        if console.is_terminal:
+            console.print(f"{profile['as_of_row']:,}/{profile['num_rows']:,} rows looked at", end="\r")
+
+
+def _show_profile(profile: dict[str, Any]) -> None:
+    table = terminal.table("Field", "Types", "Null", "Absent", "Distinct", "Characters", numbers=("Null", "Absent"))
+    for name, field in profile["fields"].items():
+        lengths = field["characters"]
+        table.add_row(
+            terminal.cell(name),
+            ", ".join(f"{kind} {count:,}" for kind, count in field["types"].items()),
+            f"{field['num_null']:,}",
+            f"{field['num_absent']:,}",
+            f"{'' if field['num_distinct_is_exact'] else 'about '}{field['num_distinct']:,}",
+            "" if lengths["mean"] is None else f"{lengths['min']:,} to {lengths['max']:,}, mean {lengths['mean']:,.0f}",
+        )
+    terminal.out().print(table)
+    for row in profile["incomplete_rows"][:_SHOWN_ROWS]:
+        click.echo(f"Row {row['row']} lacks `{row['lacks']}`.")
+    _show_pairs(profile["duplicates"], "equal to an earlier one", "equals")
+    if profile["overlap"] is not None:
+        _show_pairs(profile["overlap"], f"asked in {profile['overlap']['dataset_id']} too", "other_row")
+
+
+def _show_pairs(found: dict[str, Any], what: str, other: str) -> None:
+    if found["num_rows"]:
+        first = ", ".join(f"{pair['row']} as {pair[other]}" for pair in found["rows"][:_SHOWN_ROWS])
+        click.echo(f"{found['num_rows']:,} rows are {what}: {first}{', …' if found['num_rows'] > _SHOWN_ROWS else ''}")
 
 
 @datasets.command()
@@ -81,6 +124,7 @@ def show(client: Client, dataset_id: str, as_json: bool) -> None:
 @click.option("--uri", help="Where the server reads the rows: file:, data:, https:, as its settings allow.")
 @click.option("--metadata", type=json_object, help="Whatever you want to keep with it.")
 @speaks_to_server
+@follow_option
 @json_option
 def register(
     client: Client,
@@ -89,9 +133,10 @@ def register(
     file: Path | None,
     uri: str | None,
     metadata: dict[str, Any] | None,
+    follows: bool,
     as_json: bool,
 ) -> None:
-    """Make a dataset from a file here, or from where the server can read it.
+    """Make a dataset from a file here, or from where the server can read it: a long source is read by a job.
 
     Done twice with the same file it changes nothing; broken off, it goes on where it was.
 
@@ -105,13 +150,17 @@ def register(
         source = {"type": "uri", "uri": uri}
         body = {"dataset_id": dataset_id, "purpose": purpose, "source": source, "metadata": metadata or {}}
         dataset = client.post("/v1beta/datasets", body)
+        if follows and dataset["metadata"]["state"] == "reading":
+            follow_job(client, dataset["metadata"]["ingest_job_id"], f"reading {dataset_id}")
+            dataset = client.get(f"/v1beta/datasets/{quoted(dataset_id)}")
     else:
         assert file is not None
         dataset = _register_file(client, dataset_id, purpose, file, metadata or {})
     if as_json:
         terminal.print_json(dataset)
         return
-    click.echo(f"{dataset_id} holds {_num_rows(dataset):,} rows.{_lacking(dataset)}")
+    goes_on = " More are being read." if dataset["metadata"]["state"] == "reading" else ""
+    click.echo(f"{dataset_id} holds {_num_rows(dataset):,} rows.{goes_on}{_lacking(dataset)}")
 
 
 def _lacking(dataset: dict[str, Any]) -> str:

@@ -1,5 +1,5 @@
-"""Rows in a local file: JSON Lines, JSON, CSV or Parquet, told by its name. A row is checked for its form and passed on
-as it stands."""
+"""Rows in a local file: JSON lines, or another format that sources have, told by its name. A row is checked for its form
+and passed on as it stands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import click
 import msgspec
 
-from paddock.datasets import formats
+from paddock.datasets import formats, remote
 from paddock.datasets.rows import SourceError, SourceRows
 
 ROW_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -26,12 +26,15 @@ class RowFile(NamedTuple):
     sha256: str
 
 
+_OTHER_SUFFIXES = (".json", ".csv", ".tsv", ".parquet", ".arrow", ".feather", ".xlsx", ".gz", ".zst")
+"""Read as sources are; `.gz` and `.zst` stand behind the suffix of what is in them. Any other file has JSON lines."""
+
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def read_rows(path: Path) -> Iterator[bytes]:
     """Each row as JSON: as the file has it, where it has JSON. Raises `ClickException` naming what cannot be read."""
-    if path.suffix.lower() in (".csv", ".json", ".parquet"):
+    if path.suffix.lower() in _OTHER_SUFFIXES:
         yield from _read_other(path)
         return
     with path.open("rb") as file:
@@ -44,7 +47,7 @@ def read_rows(path: Path) -> Iterator[bytes]:
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise click.ClickException(
                     f"Line {number} of {path} is not a JSON object: {error}. A file of rows has one object a line; "
-                    "others are named .json, .csv or .parquet."
+                    "others are named {', '.join(_OTHER_SUFFIXES)}."
                 ) from None
             yield row
 
@@ -52,7 +55,7 @@ def read_rows(path: Path) -> Iterator[bytes]:
 def _read_other(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         try:
-            source: SourceRows = formats.READERS[formats.format_of(path.suffix[1:], file)](file)
+            source: SourceRows = formats.read((remote.extension(path.name),), file, {})
             for row in source.texts:
                 yield row.encode()
         except SourceError as error:

@@ -1,28 +1,25 @@
-"""Files of rows as JSON text: JSON lines, JSON, CSV; Parquet stands in `parquet`. And telling which one a file is.
+"""Files of rows as JSON text, compressed or not: telling which format one has, and reading JSON lines and JSON. The other
+formats stand in `delimited`, `columnar` and `spreadsheet`.
 
-JSON lines, CSV and Parquet are read as a stream; a JSON document is read whole, so its size has a limit. Rows of JSON
-keep the very text they had.
+All are read as a stream but a JSON document, which is read whole, so that its size has a limit. Rows of JSON keep the very
+text they had.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 import msgspec
 
-from paddock.datasets import parquet, rows
+from paddock.datasets import columnar, compression, delimited, rows, spreadsheet
+from paddock.datasets.delimited import ColumnTypes
 from paddock.datasets.rows import RowError, SourceError, SourceRows
 
 MAX_JSON_BYTES = 256 * 1024 * 1024
 """The largest JSON document; larger data comes as JSON lines."""
 
 _BOM = b"\xef\xbb\xbf"
-
-# Python's default is 128 KB a field, and conversations are longer. The limit is the process's; nothing else reads CSV.
-csv.field_size_limit(rows.MAX_ROW_BYTES)
 
 
 def read_jsonl(file: BinaryIO) -> SourceRows:
@@ -65,40 +62,42 @@ def read_json(file: BinaryIO) -> SourceRows:
         raise SourceError(f"The source {error}.") from None
 
 
-def read_csv(file: BinaryIO) -> SourceRows:
-    """A row a record, under the names of the header; every value stays text, an empty one too."""
-    return SourceRows(_csv_texts(file))
-
-
-def _csv_texts(file: BinaryIO) -> Iterator[str]:
-    reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""), strict=True)
-    encode = msgspec.json.Encoder().encode
-    try:
-        header = next(reader, None)
-        if not header:
-            raise SourceError("The source has no header line with the names of its columns.")
-        if len(set(header)) < len(header):
-            raise SourceError("The source's header has a column name twice.")
-        for record in reader:
-            if not record:
-                continue
-            if len(record) != len(header):
-                raise SourceError(
-                    f"Line {reader.line_num} of the source has {len(record)} values for {len(header)} columns."
-                )
-            yield encode(dict(zip(header, record, strict=True))).decode()
-    except UnicodeDecodeError:
-        raise SourceError(f"The source is not valid UTF-8, somewhere after line {reader.line_num}.") from None
-    except csv.Error as error:
-        raise SourceError(f"Line {reader.line_num} of the source is not CSV: {error}.") from None
-
-
 READERS: dict[str, Callable[[BinaryIO], SourceRows]] = {
     "jsonl": read_jsonl,
     "json": read_json,
-    "csv": read_csv,
-    "parquet": parquet.read_parquet,
+    "parquet": columnar.read_parquet,
+    "arrow": columnar.read_arrow,
+    "xlsx": spreadsheet.read_xlsx,
 }
+TEXT_READERS: dict[str, Callable[[BinaryIO, ColumnTypes], SourceRows]] = {
+    "csv": delimited.read_csv,
+    "tsv": delimited.read_tsv,
+}
+"""Those whose values have no type of their own."""
+
+FORMATS = (*READERS, *TEXT_READERS)
+_NEED_SEEKING = ("parquet", "arrow", "xlsx")
+
+
+def read(names: Sequence[str], file: BinaryIO, column_types: ColumnTypes) -> SourceRows:
+    """The rows of a seekable file, compressed or not. `names` are what it is called, the surest first: media subtypes,
+    extensions. Raises `SourceError`, also while rows are read."""
+    content = file
+    if compression.is_compressed(file):
+        name = format_of(names, compression.unfold(file))
+        file.seek(0)
+        content = compression.unfold(file)
+        if name in _NEED_SEEKING:
+            content = compression.seekable(content)
+    else:
+        name = format_of(names, file)
+        file.seek(0)
+    if name in TEXT_READERS:
+        return TEXT_READERS[name](content, column_types)
+    if column_types:
+        raise SourceError(f"The source is {name}, whose values have types: `metadata.column_types` is for CSV and TSV.")
+    return READERS[name](content)
+
 
 _NAMES = {
     "jsonl": "jsonl",
@@ -108,39 +107,52 @@ _NAMES = {
     "x-jsonlines": "jsonl",
     "json": "json",
     "csv": "csv",
+    "tsv": "tsv",
+    "tab-separated-values": "tsv",
     "parquet": "parquet",
     "x-parquet": "parquet",
     "vnd.apache.parquet": "parquet",
+    "arrow": "arrow",
+    "feather": "arrow",
+    "vnd.apache.arrow.file": "arrow",
+    "vnd.apache.arrow.stream": "arrow",
+    "xlsx": "xlsx",
+    "vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
 }
 """A file's extension, or the part of a media type behind the slash → the format."""
 
-_NAMES_OF_ANYTHING = ("", "txt", "plain", "octet-stream", "bin")
+_NAMES_OF_ANYTHING = ("", "txt", "plain", "octet-stream", "bin", "gzip", "x-gzip", "gz", "zstd", "zst")
+
+_MAGIC = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow", b"PK\x03\x04": "xlsx"}
 
 
-def format_of(name: str, file: BinaryIO) -> str:
-    """The format of a seekable file, by what it is called (extension or media subtype) and its first bytes.
+def format_of(names: Sequence[str], file: BinaryIO) -> str:
+    """The format of a file at its beginning, by what it is called (media subtype, extension) and its first bytes. Reads
+    on from there.
 
     Raises `SourceError` if neither tells."""
-    named = _NAMES.get(name.lower())
-    if named is None and name.lower() not in _NAMES_OF_ANYTHING:
-        raise SourceError(f"{name!r} is no format that is read here: {', '.join(READERS)}.")
-    found = _by_content(named, file)
-    file.seek(0)
+    known = [_NAMES[name.lower()] for name in names if name.lower() in _NAMES]
+    strange = [name for name in names if name.lower() not in (*_NAMES, *_NAMES_OF_ANYTHING)]
+    if not known and strange:
+        raise SourceError(f"{strange[0]!r} is no format that is read here: {', '.join(FORMATS)}.")
+    found = _by_content(known[0] if known else None, file)
     if found is None:
-        raise SourceError(f"The source does not say its format; name one of {', '.join(READERS)}.")
+        raise SourceError(f"The source does not say its format; name one of {', '.join(FORMATS)}.")
     return found
 
 
 def _by_content(named: str | None, file: BinaryIO) -> str | None:
-    if file.read(4) == b"PAR1":
-        return "parquet"
-    if named in ("csv", "parquet", "jsonl"):
+    start = file.read(6)
+    for magic, name in _MAGIC.items():
+        if start.startswith(magic):
+            return name
+    if named not in (None, "json"):
         return named
-    file.seek(0)
-    first_line = file.readline(rows.MAX_ROW_BYTES).removeprefix(_BOM)
+    line, newline, behind = (start if b"\n" in start else start + file.readline(rows.MAX_ROW_BYTES)).partition(b"\n")
+    first_line = (line + newline).removeprefix(_BOM)
     if first_line.lstrip().startswith(b"{") and _is_row(first_line):
         # JSON lines are often called .json. A single line may be either; its name says which.
-        return "jsonl" if named is None or file.read(4096).strip() else "json"
+        return "jsonl" if named is None or (behind + file.read(4096)).strip() else "json"
     if named is None and first_line.lstrip()[:1] not in (b"{", b"["):
         return None
     return "json"

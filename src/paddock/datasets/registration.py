@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
-from paddock.datasets import bodies, sources
+from paddock.datasets import bodies, delimited, rows, sources
 from paddock.datasets.bodies import Registration
+from paddock.datasets.delimited import ColumnTypes
+from paddock.datasets.remote import LongSourceError
 from paddock.datasets.rows import SourceRows
+from paddock.datasets.sources import Access
 from paddock.datasets.store import DatasetStore, NewDataset, StoredDataset
 from paddock.errors import InvalidRequestError
 
@@ -19,15 +21,18 @@ _SHOWN_URI_CHARACTERS = 64 * 1024
 
 
 def register(
-    datasets: DatasetStore, roots: Sequence[Path], registration: Registration, *, replace: bool = False
+    datasets: DatasetStore, access: Access, registration: Registration, *, replace: bool = False
 ) -> StoredDataset:
-    """Keep what was asked for; `roots` are the folders that `file:` sources may read. Without an id one is made up.
+    """Keep what was asked for, and read its source: now, or by a job where that takes long. Without an id one is made up.
 
     Raises `InvalidRequestError` for a source that cannot be read, and `ConflictError` if there is another dataset under
     the id, unless it is to `replace` that."""
     uri = registration.uri
-    source: AbstractContextManager[SourceRows]
-    source = nullcontext(SourceRows(registration.texts)) if uri is None else sources.open_source(uri, roots)
+    column_types: ColumnTypes = {}
+    source: AbstractContextManager[SourceRows] = nullcontext(SourceRows(registration.texts))
+    if uri is not None:
+        column_types = _column_types(registration)
+        source = sources.open_small(uri, access, column_types)
     new = NewDataset(
         dataset_id=registration.dataset_id or f"dataset-{uuid.uuid4().hex}",
         purpose=registration.purpose,
@@ -36,11 +41,27 @@ def register(
         metadata_json=registration.metadata_json,
         registration_digest=registration.digest,
     )
-    return datasets.register(new, source, replace=replace)
+    try:
+        dataset = datasets.register(new, source, replace=replace)
+    except LongSourceError:
+        dataset = None
+    if dataset is None or dataset.state not in ("ready", "reading"):
+        request = {"dataset_id": new.dataset_id, "uri": uri, "column_types": column_types}
+        dataset = datasets.register_later(new, request, replace=replace)
+    return dataset
+
+
+def _column_types(registration: Registration) -> ColumnTypes:
+    """What the metadata declare a CSV's columns as."""
+    metadata = rows.parse(registration.metadata_json)
+    try:
+        return delimited.check_column_types(metadata.get("column_types", {}))
+    except ValueError as error:
+        raise InvalidRequestError(f"`column_types` {error}.", pointer="/metadata/column_types") from None
 
 
 def register_entry(
-    datasets: DatasetStore, roots: Sequence[Path], entry: Mapping[str, Any], *, replace: bool = False
+    datasets: DatasetStore, access: Access, entry: Mapping[str, Any], *, replace: bool = False
 ) -> StoredDataset:
     """Keep the dataset of a configuration entry, which has the shape of `register_dataset`'s body.
 
@@ -53,7 +74,7 @@ def register_entry(
     registration = bodies.parse_registration(body)
     if registration.dataset_id is None:
         raise InvalidRequestError("A dataset's entry needs its `dataset_id`.", pointer="/dataset_id")
-    return register(datasets, roots, registration, replace=replace)
+    return register(datasets, access, registration, replace=replace)
 
 
 def _shown(uri: str) -> str:

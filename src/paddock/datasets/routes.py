@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -15,7 +15,9 @@ from fastapi.responses import StreamingResponse
 
 from paddock import routing
 from paddock.datasets import bodies, registration, rows, schemas
+from paddock.datasets.append_store import Append
 from paddock.datasets.schemas import AppendRowsRequest, ListDatasetsResponse, PaginatedResponse, RegisterDatasetRequest
+from paddock.datasets.sources import Access
 from paddock.datasets.store import DatasetStore, StoredDataset
 from paddock.errors import InvalidRequestError
 from paddock.routing import IdempotencyKey, PathId
@@ -26,19 +28,22 @@ router = routing.router()
 PROVIDER_ID = "paddock"
 _ITERROWS = "/v1beta/datasetio/iterrows"
 
+_PROFILE_SECONDS = 1.5
 
-def _datasets(request: Request) -> DatasetStore:
+
+# Coroutines: FastAPI would send a plain function to a thread, which takes longer than all else of a small request.
+async def _datasets(request: Request) -> DatasetStore:
     datasets: DatasetStore = request.app.state.datasets
     return datasets
 
 
-def _dataset_roots(request: Request) -> Sequence[Path]:
+async def _access(request: Request) -> Access:
     settings: Settings = request.app.state.settings
-    return settings.dataset_roots
+    return Access.of(settings)
 
 
 Datasets = Annotated[DatasetStore, Depends(_datasets)]
-DatasetRoots = Annotated[Sequence[Path], Depends(_dataset_roots)]
+SourceAccess = Annotated[Access, Depends(_access)]
 
 
 @router.post(
@@ -51,7 +56,7 @@ async def append_rows(request: Request, datasets: Datasets, dataset_id: PathId, 
     """Append rows to a dataset."""
     body = await request.body()
     texts = await routing.parsed(body, bodies.parse_rows, dataset_id)
-    num_rows = await run_in_threadpool(datasets.append, dataset_id, texts, idempotency_key=key, body=body)
+    num_rows = await asyncio.wrap_future(datasets.appends.submit(Append(dataset_id, texts, key, body)))
     routing.count_rows(request, "append", num_rows)
     return _json(b"null")
 
@@ -140,14 +145,42 @@ def get_dataset(datasets: Datasets, dataset_id: PathId) -> Response:
     response_description="A Dataset.",
     openapi_extra=routing.EXTENSION | routing.raw_body(RegisterDatasetRequest),
 )
-async def register_dataset(request: Request, datasets: Datasets, roots: DatasetRoots) -> Response:
-    """Register a dataset: its rows, or a URI that they are read from now. The same again is fine."""
+async def register_dataset(request: Request, datasets: Datasets, access: SourceAccess) -> Response:
+    """Register a dataset: its rows, or a URI that they are read from, now or, where that takes long, by a job; the
+    metadata's `state` says which. The same again is fine."""
     parsed = await routing.parsed(await request.body(), bodies.parse_registration)
 
     def register() -> Response:
-        return _dataset_answer(datasets, registration.register(datasets, roots, parsed))
+        return _dataset_answer(datasets, registration.register(datasets, access, parsed))
 
     return await run_in_threadpool(register)
+
+
+@router.get(
+    "/v1beta/dataset-profiles/{dataset_id:path}",
+    tags=["Datasets"],
+    response_model=schemas.DatasetProfile,
+    openapi_extra=routing.EXTENSION,
+)
+def profile_dataset(datasets: Datasets, dataset_id: PathId, overlap_with: str | None = None) -> Response:
+    """What is known of a dataset's rows: fields, types, lengths, rows that lack something, equal rows; and, where another
+    dataset is named, which rows ask the same as one of its.
+
+    Rows that came since the last time are looked at now, as many as a second or two allow: ask again until `as_of_row` is
+    `num_rows`. Equal rows and overlaps are null until then."""
+    dataset = datasets.get(dataset_id)
+    profile = datasets.profiles.follow(datasets.version(dataset), dataset.purpose, seconds=_PROFILE_SECONDS)
+    shown = {"dataset_id": dataset_id, "num_rows": dataset.num_rows, "num_bytes": dataset.num_bytes} | profile.shown()
+    is_whole = profile.as_of_row == dataset.num_rows
+    shown["duplicates"] = datasets.profiles.duplicates(dataset.generation) if is_whole else None
+    shown["overlap"] = None
+    if overlap_with is not None and is_whole:
+        other = datasets.get_for(overlap_with, "overlap_with")
+        theirs = datasets.profiles.follow(datasets.version(other), other.purpose, seconds=_PROFILE_SECONDS)
+        if theirs.as_of_row == other.num_rows:
+            overlap = datasets.profiles.overlap(dataset.generation, other.generation)
+            shown["overlap"] = {"dataset_id": overlap_with, **overlap}
+    return _json(msgspec.json.encode(shown))
 
 
 @router.delete(
@@ -172,7 +205,12 @@ def _shown(dataset: StoredDataset, texts: Sequence[str]) -> dict[str, Any]:
         "num_bytes": dataset.num_bytes,
         "num_incomplete_rows": dataset.num_incomplete_rows,
         "generation": dataset.generation,
+        "state": dataset.state,
     }
+    if dataset.ingest_job_id is not None:
+        metadata |= {"ingest_job_id": dataset.ingest_job_id, "num_rows_read": dataset.num_rows_read}
+    if dataset.error is not None:
+        metadata["error"] = dataset.error
     if dataset.first_incomplete_row is not None:
         metadata["first_incomplete_row"] = dataset.first_incomplete_row
     if dataset.num_nan_values:

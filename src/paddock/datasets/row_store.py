@@ -32,6 +32,10 @@ _COLUMNS = "INSERT INTO dataset_rows (generation, row_index, row_json) VALUES"
 _INSERT = {"qmark": f"{_COLUMNS} (?, ?, ?)", "pyformat": f"{_COLUMNS} (%s, %s, %s)"}
 """Straight to the driver: SQLAlchemy's own way with parameters takes longer than SQLite does."""
 
+_TOGETHER = 100
+_INSERT_TOGETHER = f"{_COLUMNS} " + ", ".join(f"(?1, ?2 + {place}, ?{place + 3})" for place in range(_TOGETHER))
+"""SQLite takes many rows in one statement in a third of the time that as many statements take."""
+
 
 def lots(texts: Iterable[str]) -> Iterator[Sequence[str]]:
     """Rows in lots that one `insert` takes."""
@@ -51,8 +55,14 @@ def _bounded(texts: Iterator[str]) -> Iterator[str]:
 
 def insert(connection: sa.Connection, generation: int, start: int, texts: Sequence[str]) -> None:
     """Store rows under contiguous indices from `start` on."""
-    rows = [(generation, row_index, text) for row_index, text in enumerate(texts, start)]
-    connection.exec_driver_sql(_INSERT[connection.dialect.paramstyle], rows)
+    done = 0
+    if connection.dialect.name == "sqlite":
+        for done in range(_TOGETHER, len(texts) + 1, _TOGETHER):
+            first = done - _TOGETHER
+            connection.exec_driver_sql(_INSERT_TOGETHER, (generation, start + first, *texts[first:done]))
+    rows = [(generation, row_index, text) for row_index, text in enumerate(texts[done:], start + done)]
+    if rows:
+        connection.exec_driver_sql(_INSERT[connection.dialect.paramstyle], rows)
 
 
 class RowStore:

@@ -81,3 +81,73 @@ class RegisterDatasetRequest(RequestBody):
     source: DataSource
     dataset_id: Id | None = Field(default=None, description="Its id from now on; one is made up where none is given")
     metadata: dict[str, Any] | None = Field(default=None, description="Any additional metadata for this dataset")
+
+
+class FieldLengths(Schema):
+    """Characters of all strings in a field's values."""
+
+    min: int | None
+    mean: float | None
+    max: int | None
+
+
+class DatasetField(Schema):
+    """Values of one top-level field of a dataset's rows."""
+
+    types: dict[str, int] = Field(description="How many values are of each type of JSON")
+    num_null: int
+    num_absent: int = Field(description="Rows that do not have the field")
+    num_distinct: int
+    num_distinct_is_exact: bool = Field(description="False where there are so many that the number is estimated")
+    characters: FieldLengths
+
+
+class IncompleteRow(Schema):
+    """A row that lacks a column which the dataset's purpose needs."""
+
+    row: int
+    lacks: str
+
+
+class EqualRow(Schema):
+    """A row that is equal to an earlier one."""
+
+    row: int
+    equals: int
+
+
+class EqualRows(Schema):
+    """Rows that are equal to an earlier one, but for spaces and the order of keys: all are counted, the first named."""
+
+    num_rows: int
+    rows: list[EqualRow]
+
+
+class OverlappingRow(Schema):
+    """A row that asks what a row of another dataset asks."""
+
+    row: int
+    other_row: int
+
+
+class DatasetOverlap(Schema):
+    """Rows that ask what a row of another dataset asks, but for spaces and capitals."""
+
+    dataset_id: str
+    num_rows: int
+    rows: list[OverlappingRow]
+
+
+class DatasetProfile(Schema):
+    """What is known of the first `as_of_row` rows of a dataset."""
+
+    dataset_id: str
+    num_rows: int
+    num_bytes: int
+    as_of_row: int
+    fields: dict[str, DatasetField]
+    num_other_values: int = Field(description="Values under further names, where there are very many")
+    num_incomplete_rows: int
+    incomplete_rows: list[IncompleteRow]
+    duplicates: EqualRows | None = None
+    overlap: DatasetOverlap | None = None

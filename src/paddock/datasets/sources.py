@@ -1,7 +1,8 @@
-"""Where a dataset's rows are read from: `data:` URIs, and `file:` URIs below the configured `dataset_roots`.
+"""Where a dataset's rows are read from: `data:` URIs, `file:` URIs below the configured `dataset_roots`, and by way of
+`remote` what the setting `dataset_hosts` allows.
 
-A source is read once, at registration. What a refusal says of a file is what the client wrote, never where a link or a
-root leads.
+A source is read once: while its registration waits, or, where it is long, by a job. What a refusal says of a file is
+what the client wrote, never where a link or a root leads.
 """
 
 from __future__ import annotations
@@ -11,34 +12,119 @@ import binascii
 import io
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
-from paddock.datasets import formats
+from paddock.datasets import formats, remote
+from paddock.datasets.delimited import ColumnTypes
+from paddock.datasets.remote import LongSourceError
 from paddock.datasets.rows import SourceError, SourceRows
+from paddock.egress import Egress, Limits
+from paddock.settings import Settings
 
 _SHOWN_CHARACTERS = 200
 
+SMALL_BYTES = 8 * 1024 * 1024
+"""A file up to here, of rows up to here, is read while its registration waits; a URL if it comes within seconds, too."""
+
+_SMALL_LIMITS = Limits(max_bytes=SMALL_BYTES, seconds=10)
+LIMITS = Limits(max_bytes=64 * 1024**3, seconds=12 * 3600)
+"""How much a job fetches from a URL."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """What may be read: folders for `file:`, and hosts, buckets and networks for the rest; nothing by default."""
+
+    roots: Sequence[Path] = ()
+    hosts: Sequence[str] = ()
+    networks: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Access:
+        """What the settings allow. Raises `InvalidRequestError` for an entry that is no host or network."""
+        access = cls(settings.dataset_roots, settings.dataset_hosts, settings.dataset_networks)
+        access.egress()
+        return access
+
+    def egress(self) -> Egress:
+        return Egress([host for host in self.hosts if "://" not in host], self.networks)
+
+
+def check(uri: str, access: Access) -> str:
+    """The scheme of a URI that may be read. Raises `SourceError`, as far as the URI alone tells."""
+    scheme = uri.partition(":")[0].lower()
+    if scheme in remote.STORES and remote.bucket(uri) not in access.hosts:
+        raise SourceError(f"{remote.bucket(uri)!r} is none of the buckets that the setting `dataset_hosts` names.")
+    if scheme in remote.HUB_SCHEMES:
+        remote.parse_hub(uri)
+        if remote.HUB_HOST not in access.hosts:
+            raise SourceError(f"The setting `dataset_hosts` does not name {remote.HUB_HOST}, where the hub is.")
+    known = ("data", "file", "http", "https", *remote.HUB_SCHEMES, *remote.STORES)
+    if scheme not in known:
+        names = ", ".join(f"{name}:" for name in known)
+        raise SourceError(f"Sources are read from the URIs {names}, not from {uri[:_SHOWN_CHARACTERS]!r}.")
+    return scheme
+
 
 @contextmanager
-def open_source(uri: str, roots: Sequence[Path]) -> Iterator[SourceRows]:
-    """The rows that a URI names, while the context lasts. Raises `SourceError`, also while rows are read."""
-    scheme = uri.partition(":")[0].lower()
-    if scheme == "data":
-        name, content = _decode_data_uri(uri)
-        yield _read(name, io.BytesIO(content))
+def open_source(
+    uri: str,
+    access: Access,
+    column_types: ColumnTypes | None = None,
+    *,
+    limits: Limits = LIMITS,
+    check_stop: Callable[[], None] = lambda: None,
+) -> Iterator[SourceRows]:
+    """The rows that a URI names, while the context lasts. `check_stop` is called now and then, to end it by an exception.
+
+    Raises `SourceError`, also while rows are read, and `LongSourceError` where a limit is met."""
+    types = column_types or {}
+    scheme = check(uri, access)
+    if scheme in remote.HUB_SCHEMES:
+        yield remote.read_hub(remote.parse_hub(uri))
+    elif scheme in remote.STORES:
+        with remote.stored(uri) as found:
+            yield formats.read(found.names, found.file, types)
+    elif scheme in ("http", "https"):
+        with remote.fetched(uri, access.egress(), limits, check_stop) as found:
+            yield formats.read(found.names, found.file, types)
     elif scheme == "file":
-        with _open_file(uri, roots) as file:
-            yield _read(Path(_file_path(uri)).suffix.removeprefix("."), file)
+        with _open_file(uri, access.roots) as file:
+            yield formats.read((remote.extension(_file_path(uri)),), file, types)
     else:
-        raise SourceError(f"Sources are read from `data:` and `file:` URIs, not from {uri[:_SHOWN_CHARACTERS]!r}.")
+        name, content = _decode_data_uri(uri)
+        yield formats.read((name,), io.BytesIO(content), types)
 
 
-def _read(name: str, file: BinaryIO) -> SourceRows:
-    return formats.READERS[formats.format_of(name, file)](file)
+@contextmanager
+def open_small(uri: str, access: Access, column_types: ColumnTypes) -> Iterator[SourceRows]:
+    """`open_source` while a request waits: raises `LongSourceError`, also while rows are read, for a source that takes
+    longer than that is worth."""
+    scheme = check(uri, access)
+    if scheme in (*remote.HUB_SCHEMES, *remote.STORES):
+        raise LongSourceError("Hubs and object stores are slow, and so is loading what reads them.")
+    if scheme == "file":
+        with _open_file(uri, access.roots) as file:
+            if os.fstat(file.fileno()).st_size > SMALL_BYTES:
+                raise LongSourceError("The file is large.")
+    with open_source(uri, access, column_types, limits=_SMALL_LIMITS) as source_rows:
+        if scheme != "data":  # which came in the request, and has its limit
+            source_rows.texts = _short(source_rows.texts)
+        yield source_rows
+
+
+def _short(texts: Iterable[str]) -> Iterator[str]:
+    num_characters = 0
+    for text in texts:
+        num_characters += len(text)
+        if num_characters > SMALL_BYTES:
+            raise LongSourceError("The source unfolds to many rows.")
+        yield text
 
 
 def _decode_data_uri(uri: str) -> tuple[str, bytes]:

@@ -8,7 +8,8 @@ and with it every row at once. Removing takes the id away and sweeps the rows in
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +17,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from paddock.datasets import purposes, row_store, rows
+from paddock.datasets import ingest_store, row_store, rows
+from paddock.datasets.append_store import Append, Appends
+from paddock.datasets.ingest_store import IngestStore
+from paddock.datasets.profile_store import ProfileStore
 from paddock.datasets.row_store import RowStore
 from paddock.datasets.rows import SourceRows
+from paddock.datasets.tally import Tally
 from paddock.errors import ConflictError, InvalidRequestError, NotFoundError
-from paddock.jobs.store import DatasetVersion, JobStore
-from paddock.storage import idempotency
+from paddock.jobs.store import DatasetVersion, JobStore, NewJob
 from paddock.storage.database import Database
-from paddock.storage.tables import benchmarks, datasets
+from paddock.storage.tables import benchmarks, datasets, ingests, jobs
 
 _ABANDONED_SECONDS = 24 * 3600
 """Where several servers share a database, a registration that is as old as this is thought dead."""
@@ -58,6 +62,22 @@ class StoredDataset:
     first_incomplete_row: int | None
     num_nan_values: int
     created_at: float
+    state: str
+    """`ready`, or of a long source that a job reads: `reading`, `failed`, `cancelled`."""
+    num_rows_read: int | None
+    """Rows of a long source that are there so far; appended ones don't count."""
+    ingest_job_id: str | None
+    error: str | None
+    """Why reading the source failed."""
+
+    def check_whole(self, pointer: str | None = None) -> None:
+        """Raise `InvalidRequestError` if the source was not read to its end, and is not being read either."""
+        if self.state not in ("ready", "reading"):
+            raise InvalidRequestError(
+                f"The source of the dataset {self.dataset_id!r} was not read to its end: "
+                f"{self.error or 'its job was cancelled.'} Register it again to go on, or remove it.",
+                pointer=pointer,
+            )
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -66,41 +86,42 @@ class StoredDataset:
         return metadata
 
 
-@dataclass
-class _Tally:
-    """What is counted while rows come in."""
-
-    num_rows: int = 0
-    num_bytes: int = 0
-    num_incomplete_rows: int = 0
-    first_incomplete_row: int | None = None
-
-    def add(self, purpose: str, texts: Iterable[str]) -> None:
-        for text in texts:
-            if purposes.missing(purpose, rows.parse(text)) is not None:
-                self.num_incomplete_rows += 1
-                if self.first_incomplete_row is None:
-                    self.first_incomplete_row = self.num_rows
-            self.num_bytes += len(text) if text.isascii() else len(text.encode())
-            self.num_rows += 1
+_SELECT = (
+    sa.select(
+        datasets,
+        ingests.c.job_id.label("ingest_job_id"),
+        ingests.c.num_rows_read,
+        sa.case(
+            (ingests.c.finished.is_(None) | ingests.c.finished, "ready"),
+            (jobs.c.status.in_(("failed", "cancelled")), jobs.c.status),
+            else_="reading",
+        ).label("state"),
+        sa.case((ingests.c.finished, None), else_=jobs.c.error).label("error"),
+    )
+    .outerjoin(ingests, ingests.c.generation == datasets.c.generation)
+    .outerjoin(jobs, jobs.c.job_id == ingests.c.job_id)
+)
 
 
 class DatasetStore:
-    """Datasets by id. Their rows as text are in `rows`."""
+    """Datasets by id. Their rows as text are in `rows`; `appends` adds some at the end, for many clients at once."""
 
     def __init__(self, database: Database, jobs: JobStore) -> None:
         self.database = database
         self.rows = RowStore(database)
+        self.appends = Appends(database)
+        self.ingests = IngestStore(database)
+        self.profiles = ProfileStore(database, self.rows)
         self._jobs = jobs
 
     def find(self, dataset_id: str, connection: sa.Connection | None = None) -> StoredDataset | None:
         """The dataset of this id, or None. It cannot be removed before a given transaction ends."""
-        query = sa.select(datasets).where(datasets.c.dataset_id == dataset_id)
+        query = _SELECT.where(datasets.c.dataset_id == dataset_id)
         if connection is None:
             with self.database.read() as own:
                 row = own.execute(query).one_or_none()
         else:
-            row = connection.execute(query.with_for_update(read=True, key_share=True)).one_or_none()
+            row = connection.execute(query.with_for_update(read=True, key_share=True, of=datasets)).one_or_none()
         return None if row is None else _dataset(row)
 
     def get(self, dataset_id: str) -> StoredDataset:
@@ -119,7 +140,7 @@ class DatasetStore:
 
     def list(self) -> Sequence[StoredDataset]:
         """All datasets, in order of their ids."""
-        query = sa.select(datasets).where(datasets.c.dataset_id.is_not(None)).order_by(datasets.c.dataset_id)
+        query = _SELECT.where(datasets.c.dataset_id.is_not(None)).order_by(datasets.c.dataset_id)
         with self.database.read() as connection:
             return [_dataset(row) for row in connection.execute(query)]
 
@@ -158,10 +179,10 @@ class DatasetStore:
             except IntegrityError:  # PostgreSQL: this id was published in between; now it can be seen
                 dataset, unowned = self._publish(new, generation, tally, source_rows.num_nan_values, replace)
         except Exception:
-            self.rows.sweep(generation)
+            self._sweep(generation)
             raise
         if unowned is not None:
-            self.rows.sweep(unowned)
+            self._sweep(unowned)
         return dataset
 
     def _same(self, connection: sa.Connection | None, new: NewDataset, replace: bool) -> StoredDataset | None:
@@ -174,34 +195,55 @@ class DatasetStore:
             )
         return None
 
-    def _stage(self, new: NewDataset) -> int:
-        statement = sa.insert(datasets).values(
-            purpose=new.purpose,
-            source_type=new.source_type,
-            uri=new.uri,
-            metadata_json=new.metadata_json,
-            registration_digest=new.registration_digest,
-            num_rows=0,
-            num_bytes=0,
-            num_incomplete_rows=0,
-            num_nan_values=0,
-            created_at=time.time(),
-        )
+    def register_later(self, new: NewDataset, request: dict[str, Any], *, replace: bool = False) -> StoredDataset:
+        """Keep a dataset that has no rows yet; a job with this `request`, and the generation, reads them in.
+
+        The same registration again answers the dataset that there is; one whose job has failed or was cancelled gets
+        another, which goes on behind the last row. Raises `ConflictError` as `register` does."""
+        try:
+            dataset, unowned = self._begin(new, request, replace)
+        except IntegrityError:  # PostgreSQL: this id was published in between; now it can be seen
+            dataset, unowned = self._begin(new, request, replace)
+        if unowned is not None:
+            self._sweep(unowned)
+        return dataset
+
+    def _begin(self, new: NewDataset, request: dict[str, Any], replace: bool) -> tuple[StoredDataset, int | None]:
+        replaced = None
         with self.database.write() as connection:
-            generation: int = connection.execute(statement.returning(datasets.c.generation)).scalar_one()
+            same = self._same(connection, new, replace)
+            if same is not None and same.state in ("ready", "reading"):
+                return same, None
+            if same is None:
+                replaced = self._retire(connection, new.dataset_id) if replace else None
+                values = _values(new) | {"dataset_id": new.dataset_id}
+                statement = sa.insert(datasets).values(values).returning(datasets.c.generation)
+                generation = connection.execute(statement).scalar_one()
+            else:
+                generation = same.generation
+            job = NewJob(str(uuid.uuid4()), "ingest", request | {"generation": generation})
+            ingest_store.begin(connection, generation, self._jobs.submit(job, connection).job_id)
+            dataset = self.find(new.dataset_id, connection)
+        assert dataset is not None
+        return dataset, replaced
+
+    def _stage(self, new: NewDataset) -> int:
+        with self.database.write() as connection:
+            statement = sa.insert(datasets).values(_values(new)).returning(datasets.c.generation)
+            generation: int = connection.execute(statement).scalar_one()
             return generation
 
-    def _take_in(self, generation: int, purpose: str, source_rows: SourceRows) -> _Tally:
-        tally = _Tally()
+    def _take_in(self, generation: int, purpose: str, source_rows: SourceRows) -> Tally:
+        tally = Tally(purpose)
         for texts in row_store.lots(source_rows.texts):
             start = tally.num_rows
-            tally.add(purpose, texts)
+            tally.add(texts)
             with self.database.write() as connection:
                 row_store.insert(connection, generation, start, texts)
         return tally
 
     def _publish(
-        self, new: NewDataset, generation: int, tally: _Tally, num_nan_values: int, replace: bool
+        self, new: NewDataset, generation: int, tally: Tally, num_nan_values: int, replace: bool
     ) -> tuple[StoredDataset, int | None]:
         """Give staged rows their id. Returns the dataset, and the generation that is nobody's now, if there is one."""
         with self.database.write() as connection:
@@ -233,42 +275,7 @@ class DatasetStore:
 
         The same `idempotency_key` again adds nothing; with another `body` it raises `ConflictError`. An id that there
         is not raises `NotFoundError`."""
-        dataset = self.get(dataset_id)
-        tally = _Tally()
-        tally.add(dataset.purpose, texts)
-        scope = f"append-rows {dataset.generation}"
-        this = datasets.c.generation == dataset.generation
-        with self.database.write() as connection:
-            # Locked, so that no other append takes the same indices.
-            before = connection.execute(
-                sa.select(datasets.c.num_rows, datasets.c.first_incomplete_row)
-                .where(this, datasets.c.dataset_id == dataset_id)
-                .with_for_update()
-            ).one_or_none()
-            if before is None:
-                raise _not_found(dataset_id)
-            if idempotency_key is not None:
-                if idempotency.recall(connection, scope=scope, key=idempotency_key, body=body) is not None:
-                    return 0
-                idempotency.remember(connection, scope=scope, key=idempotency_key, body=body, answer="null")
-            start = before.num_rows
-            for lot in row_store.lots(texts):
-                row_store.insert(connection, dataset.generation, start, lot)
-                start += len(lot)
-            first = before.first_incomplete_row
-            if first is None and tally.first_incomplete_row is not None:
-                first = before.num_rows + tally.first_incomplete_row
-            connection.execute(
-                sa.update(datasets)
-                .where(this)
-                .values(
-                    num_rows=start,
-                    num_bytes=datasets.c.num_bytes + tally.num_bytes,
-                    num_incomplete_rows=datasets.c.num_incomplete_rows + tally.num_incomplete_rows,
-                    first_incomplete_row=first,
-                )
-            )
-        return len(texts)
+        return self.appends.submit(Append(dataset_id, texts, idempotency_key, body)).result()
 
     def remove(self, dataset_id: str) -> None:
         """Forget a dataset and its rows. Raises `NotFoundError`, or `ConflictError` if an unfinished job reads it or a
@@ -283,7 +290,7 @@ class DatasetStore:
                 raise ConflictError(
                     f"The benchmark {benchmark_id!r} names the dataset {dataset_id!r}: remove the benchmark first."
                 )
-        self.rows.sweep(generation)
+        self._sweep(generation)
 
     def _retire(self, connection: sa.Connection, dataset_id: str) -> int | None:
         """Take a dataset's id away, unless a job needs it. Returns the generation that is nobody's then, if any."""
@@ -293,6 +300,8 @@ class DatasetStore:
             .values(dataset_id=None)
             .returning(datasets.c.generation)
         ).scalar_one_or_none()
+        if generation is not None:
+            ingest_store.cancel(connection, self.database.now(), generation)
         # Asked after the update, which has waited for a job that was being submitted on this dataset.
         readers = self._jobs.readers(dataset_id, connection)
         if generation is not None and readers:
@@ -300,6 +309,10 @@ class DatasetStore:
                 f"The job {readers[0]} reads the dataset {dataset_id!r}: cancel it, or wait until it has ended."
             )
         return generation
+
+    def _sweep(self, generation: int) -> None:
+        self.profiles.sweep(generation)
+        self.rows.sweep(generation)
 
     def sweep_abandoned(self) -> None:
         """Delete the rows of registrations and removals that a crash cut short. For a server's start."""
@@ -309,7 +322,22 @@ class DatasetStore:
         with self.database.read() as connection:
             generations = connection.execute(query).scalars().all()
         for generation in generations:
-            self.rows.sweep(generation)
+            self._sweep(generation)
+
+
+def _values(new: NewDataset) -> dict[str, Any]:
+    return {
+        "purpose": new.purpose,
+        "source_type": new.source_type,
+        "uri": new.uri,
+        "metadata_json": new.metadata_json,
+        "registration_digest": new.registration_digest,
+        "num_rows": 0,
+        "num_bytes": 0,
+        "num_incomplete_rows": 0,
+        "num_nan_values": 0,
+        "created_at": time.time(),
+    }
 
 
 def _not_found(dataset_id: str) -> NotFoundError:

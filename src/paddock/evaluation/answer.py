@@ -71,7 +71,7 @@ def _corrector(job: Job, run: FunctionRun, results: ResultStore) -> Corrector | 
     if labelled is None:
         return None
     corrector = Corrector(labelled["threshold"])
-    first = job.request["num_rows"]
+    first = plan.num_rows(job)
     for text in results.score_texts(job.job_id, run.function_id, first, first + labelled["num_rows"]).values():
         corrector.add_labelled(wire.from_json(text))
     return corrector

@@ -68,10 +68,10 @@ def _check(jobs: Sequence[Job]) -> None:
                 f"{other.dataset_id!r} (or of one that was registered anew): only the same rows can be compared.",
                 pointer=_POINTER,
             )
-        if job.request["num_rows"] != first.request["num_rows"]:
+        if plan.num_rows(job) != plan.num_rows(first):
             raise InvalidRequestError(
-                f"The jobs {first.job_id} and {job.job_id} evaluated {first.request['num_rows']} and "
-                f"{job.request['num_rows']} rows of {one.dataset_id!r}: only the same rows can be compared. Run one again, "
+                f"The jobs {first.job_id} and {job.job_id} evaluated {plan.num_rows(first)} and "
+                f"{plan.num_rows(job)} rows of {one.dataset_id!r}: only the same rows can be compared. Run one again, "
                 "with `num_examples`.",
                 pointer=_POINTER,
             )
@@ -90,7 +90,7 @@ def _shared_functions(jobs: Sequence[Job]) -> list[str]:
 
 
 def _pairs(first: Job, second: Job, function_id: str, results: ResultStore) -> Iterator[Pair]:
-    num_rows = first.request["num_rows"]
+    num_rows = plan.num_rows(first)
     for start in range(0, num_rows, _CHUNK_ROWS):
         end = min(start + _CHUNK_ROWS, num_rows)
         ours = results.score_texts(first.job_id, function_id, start, end)
@@ -114,7 +114,7 @@ def _compare(function_id: str, first: Job, second: Job, compared: Sequence[Pair]
         job_id=second.job_id,
         baseline_model=_model(first),
         model=_model(second),
-        num_total=first.request["num_rows"],
+        num_total=plan.num_rows(first),
         num_compared=len(compared),
         num_flipped=len(flipped),
         flipped_rows=flipped[:MAX_FLIPPED_ROWS],

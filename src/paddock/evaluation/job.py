@@ -62,7 +62,7 @@ def _todos(
     """What is left to do, in the order of rows, until the process is asked to stop."""
     job = progress.job
     version = job.reads_dataset(job.request["dataset_id"])
-    num_rows = job.request["num_rows"]
+    num_rows = plan.num_rows(job)
     for start in range(0, num_rows, _CHUNK_ROWS):
         end = min(start + _CHUNK_ROWS, num_rows)
         function_ids = resolved.function_ids
@@ -87,7 +87,7 @@ def _calibration_todos(
     """The labelled answers that the judges have not judged yet; their row numbers follow those of the evaluation."""
     job = progress.job
     judges = [run.function_id for run in resolved.functions if run.judge is not None]
-    first = job.request["num_rows"]
+    first = plan.num_rows(job)
     known = evaluation.results.known(job.job_id, judges, first, first + job.request[calibration.KEY]["num_rows"])
     version = job.reads_dataset(job.request[calibration.KEY]["dataset_id"])
     for index, row in enumerate(datasets.read(version), first):
@@ -183,6 +183,6 @@ class _Recorder:
 
     def report(self, *, now: bool = False) -> None:
         """Say how far the job is."""
-        request = self._progress.job.request
-        num_rows = request["num_rows"] + request.get(calibration.KEY, {}).get("num_rows", 0)
+        job = self._progress.job
+        num_rows = plan.num_rows(job) + job.request.get(calibration.KEY, {}).get("num_rows", 0)
         self._progress.report(self.num_done_before + self._num_done_now, num_rows, _UNIT, now=now)

@@ -24,6 +24,7 @@ from paddock.evaluation.scoring import SCORING_FUNCTIONS
 from paddock.evaluation.scoring.function import Params, Scorer, completed
 from paddock.inference.engine import Message, Model, Sampling
 from paddock.inference.inference import Inference
+from paddock.jobs.store import Job
 from paddock.wire import escape_pointer
 
 
@@ -239,3 +240,11 @@ def sampling(params: SamplingParams, pointer: str) -> Sampling:
         repetition_penalty=penalty,
         stop=stop,
     )
+
+
+def num_rows(job: Job) -> int:
+    """How many rows a job evaluates. One that was submitted while its dataset was still being read says at most how many
+    are asked for: the rest follows from what its dataset held in the end."""
+    asked: int | None = job.request["num_rows"]
+    there = job.reads_dataset(job.request["dataset_id"]).num_rows
+    return there if asked is None else min(asked, there)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from paddock.datasets.store import DatasetStore
 from paddock.errors import ConflictError
@@ -79,4 +79,8 @@ class EvaluationStore:
                 raise ConflictError(
                     f"The benchmark {benchmark.benchmark_id!r} was changed meanwhile. Send the request again."
                 )
-            return self.jobs.submit(new, connection).job_id
+            evaluated = found[0]
+            assert evaluated is not None
+            # As it is now: a dataset that was being read when the job was checked may be whole by now.
+            pinned = replace(new, reads=(datasets.version(evaluated), *new.reads[1:]))
+            return self.jobs.submit(pinned, connection).job_id

@@ -60,8 +60,10 @@ def check(
         functions_pointer="",
     )
     dataset = datasets.get(benchmark.dataset_id)
+    dataset.check_whole("benchmark_id")
     num_rows = dataset.num_rows if config.num_examples is None else min(config.num_examples, dataset.num_rows)
-    if num_rows == 0:
+    is_reading = dataset.state == "reading"
+    if num_rows == 0 and not is_reading:
         raise InvalidRequestError(
             f"The dataset {dataset.dataset_id!r} has no rows to evaluate.", pointer="benchmark_id"
         )
@@ -70,7 +72,8 @@ def check(
         "benchmark_config": config.model_dump(mode="json", exclude_unset=True),
         "plan": resolved.to_json(),
         "dataset_id": dataset.dataset_id,
-        "num_rows": num_rows,
+        # While the source is still read nobody knows how many there will be.
+        "num_rows": config.num_examples if is_reading else num_rows,
     }
     reads = [datasets.version(dataset)]
     labelled = calibration.named_in(benchmark.metadata)
@@ -93,7 +96,13 @@ def _calibration_rows(labelled: CalibrationSet, benchmark: StoredBenchmark, data
             f"The benchmark {benchmark.benchmark_id!r} calibrates its judge on its own dataset: label other answers.",
             pointer="benchmark_id",
         )
-    version = datasets.version(datasets.get_for(labelled.dataset_id, "benchmark_id"))
+    dataset = datasets.get_for(labelled.dataset_id, "benchmark_id")
+    dataset.check_whole("benchmark_id")
+    if dataset.state == "reading":
+        raise InvalidRequestError(
+            f"The dataset {labelled.dataset_id!r} is still being read: wait until it is ready.", pointer="benchmark_id"
+        )
+    version = datasets.version(dataset)
     if version.num_rows > MAX_CALIBRATION_ROWS:
         raise InvalidRequestError(
             f"The dataset {labelled.dataset_id!r} has {version.num_rows} rows; a judge is calibrated on at most "

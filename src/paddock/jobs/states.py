@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from paddock.errors import LostLeaseError
-from paddock.storage.tables import job_events, jobs
+from paddock.storage.tables import ingests, job_datasets, job_events, jobs
 
 
 class JobStatus(StrEnum):
@@ -61,6 +61,7 @@ def claim(
         sa.select(jobs.c.number)
         .where(
             jobs.c.status == "scheduled",
+            sa.not_(_waits_for_an_ingest()),
             sa.or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now),
             jobs.c.kind.not_in(full_kinds),
             jobs.c.kind.in_(COORDINATORS) if coordinators else jobs.c.kind.not_in(COORDINATORS),
@@ -86,6 +87,17 @@ def claim(
     if claimed is not None:
         _record(connection, now, claimed, "started")
     return claimed
+
+
+def _waits_for_an_ingest() -> sa.Exists:
+    """Whether a job reads a dataset that another job is still filling from its source."""
+    filling = jobs.alias()
+    return (
+        sa.exists()
+        .where(job_datasets.c.job_id == jobs.c.job_id)
+        .where(ingests.c.generation == job_datasets.c.generation, sa.not_(ingests.c.finished))
+        .where(filling.c.job_id == ingests.c.job_id, filling.c.status.in_(("scheduled", "in_progress")))
+    )
 
 
 def hold(connection: sa.Connection, job_id: str, attempt: int, *, or_cancelled: bool = False) -> None:

@@ -113,13 +113,16 @@ def _submit(
         objective = search.objective.model_dump()
         scored_on = scores.check(first.model_id, **objective, pointer=f"{search_space.PLACE}/objective")
         reads.setdefault(scored_on.dataset_id, scored_on)
+    pinned: list[DatasetVersion] = []
     with jobs.database.write() as connection:
         for version in reads.values():
             # Nobody can remove it from here on: first for this transaction, then for the job that reads it.
             found = datasets.find(version.dataset_id, connection)
             if found is None or found.generation != version.generation:
                 raise InvalidRequestError(f"The dataset {version.dataset_id} was removed.", pointer=_DATA_POINTER)
-        return jobs.submit(replace(new, reads=tuple(reads.values())), connection)
+            # As it is now: a dataset that was being read when the job was checked may be whole by now.
+            pinned.append(datasets.version(found))
+        return jobs.submit(replace(new, reads=tuple(pinned)), connection)
 
 
 def _new_job(request: Request, kind: str, search: SearchConfig | None) -> NewJob:
@@ -142,7 +145,8 @@ def _check_datasets(datasets: DatasetStore, asked: Config) -> dict[str, DatasetV
 def _check_dataset(datasets: DatasetStore, dataset_id: str, asked: Config, field: str) -> StoredDataset:
     pointer = f"{_DATA_POINTER}/{field}"
     dataset = datasets.get_for(dataset_id, pointer)
-    if dataset.num_rows == 0:
+    dataset.check_whole(pointer)
+    if dataset.num_rows == 0 and dataset.state != "reading":
         raise InvalidRequestError(f"The dataset {dataset_id} has no rows.", pointer=pointer)
     read: Callable[[rows.Row, str], Any] = rows.conversation if asked.preference is None else rows.preference
     version = datasets.version(dataset)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from paddock.datasets import registration as datasets
+from paddock.datasets.sources import Access
 from paddock.errors import InvalidRequestError, PaddockError
 from paddock.evaluation import registration as evaluation
 from paddock.inference import registration as inference
@@ -21,13 +22,13 @@ Register = Callable[[Mapping[str, Any]], object]
 def register(resources: Resources, *, replace: bool) -> None:
     """Register every entry. Raises `InvalidRequestError` naming the first that cannot be."""
     configured = resources.settings.registered_resources
-    roots = resources.settings.dataset_roots
+    access = Access.of(resources.settings)
 
     def model(entry: Mapping[str, Any]) -> object:
         return inference.register_entry(resources.inference, entry, replace=replace)
 
     def dataset(entry: Mapping[str, Any]) -> object:
-        return datasets.register_entry(resources.datasets, roots, entry, replace=replace)
+        return datasets.register_entry(resources.datasets, access, entry, replace=replace)
 
     def scoring_function(entry: Mapping[str, Any]) -> object:
         return evaluation.register_scoring_function_entry(

@@ -58,6 +58,40 @@ dataset_rows = sa.Table(
     sa.Column("row_json", sa.Text, nullable=False),
 )
 
+ingests = sa.Table(
+    "ingests",
+    metadata,
+    # A long source that a job reads into a generation: the latest such job, whose status is the ingest's until it has
+    # finished.
+    sa.Column("generation", sa.Integer, sa.ForeignKey("datasets.generation", ondelete="CASCADE"), primary_key=True),
+    sa.Column("job_id", sa.Text, nullable=False),
+    # Rows of the source that are in the dataset, and the digest by which a later attempt knows them again.
+    sa.Column("num_rows_read", sa.BigInteger, nullable=False),
+    sa.Column("rows_sha256", sa.Text, nullable=False),
+    sa.Column("finished", sa.Boolean, nullable=False),
+)
+
+dataset_profiles = sa.Table(
+    "dataset_profiles",
+    metadata,
+    # What is known of the first `as_of_row` rows.
+    sa.Column("generation", sa.Integer, sa.ForeignKey("datasets.generation", ondelete="CASCADE"), primary_key=True),
+    sa.Column("as_of_row", sa.BigInteger, nullable=False),
+    sa.Column("profile_json", sa.Text, nullable=False),
+)
+
+row_digests = sa.Table(
+    "row_digests",
+    metadata,
+    # By these equal rows are found, and rows of two datasets that ask the same: as far as the profile has come.
+    sa.Column("generation", sa.Integer, sa.ForeignKey("datasets.generation", ondelete="CASCADE"), primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("digest", sa.BigInteger, primary_key=True),
+    sa.Column("row_index", sa.BigInteger, primary_key=True),
+    sa.CheckConstraint("kind IN ('row', 'prompt')", name="kind"),
+    sqlite_with_rowid=False,
+)
+
 # ---------------------------------------------------------------------------------------------------- inference
 
 models = sa.Table(

@@ -9,8 +9,7 @@ from paddock.datasets.rows import SourceError
 
 
 def _texts(name: str, content: bytes) -> list[str]:
-    file = io.BytesIO(content)
-    return list(formats.READERS[formats.format_of(name, file)](file).texts)
+    return list(formats.read((name,), io.BytesIO(content), {}).texts)
 
 
 def test_json_lines_keep_their_text() -> None:
@@ -112,16 +111,35 @@ def test_csv_says_what_is_wrong(content: bytes, message: str) -> None:
         ("octet-stream", b"PAR1....", "parquet"),
         ("csv", b"PAR1....", "parquet"),
         ("parquet", b"nothing", "parquet"),
+        ("tsv", b"a\tb", "tsv"),
+        ("tab-separated-values", b"", "tsv"),
+        ("", b"ARROW1\0\0", "arrow"),
+        ("json", b"PK\x03\x04", "xlsx"),
+        ("csv", b"ARRO,W\n", "csv"),
+        ("txt", b"{}\n{}\n", "jsonl"),
+        ("json", b"{}\n{}", "jsonl"),
     ],
 )
 def test_the_format_is_told_by_name_and_first_bytes(name: str, content: bytes, expected: str) -> None:
-    file = io.BytesIO(content)
-    assert formats.format_of(name, file) == expected
-    assert file.tell() == 0
+    assert formats.format_of((name,), io.BytesIO(content)) == expected
 
 
 def test_an_unknown_format_is_refused() -> None:
-    with pytest.raises(SourceError, match="'png' is no format that is read here: jsonl, json, csv, parquet"):
-        formats.format_of("png", io.BytesIO(b""))
+    with pytest.raises(
+        SourceError, match="'png' is no format that is read here: jsonl, json, parquet, arrow, xlsx, csv, tsv"
+    ):
+        formats.format_of(("png",), io.BytesIO(b""))
     with pytest.raises(SourceError, match="does not say its format"):
-        formats.format_of("txt", io.BytesIO(b"a,b\n1,2\n"))
+        formats.format_of(("txt", ""), io.BytesIO(b"a,b\n1,2\n"))
+
+
+def test_the_surest_name_counts() -> None:
+    assert formats.format_of(("csv", "jsonl"), io.BytesIO(b"")) == "csv"
+    assert formats.format_of(("octet-stream", "tsv"), io.BytesIO(b"")) == "tsv"
+    assert formats.format_of(("html", "tsv"), io.BytesIO(b"")) == "tsv"
+
+
+def test_types_are_declared_for_text_alone() -> None:
+    with pytest.raises(SourceError, match="`metadata.column_types` is for CSV and TSV"):
+        formats.read(("jsonl",), io.BytesIO(b'{"a":1}'), {"a": "integer"})
+    assert list(formats.read(("csv",), io.BytesIO(b"a\n7\n"), {"a": "integer"}).texts) == ['{"a":7}']

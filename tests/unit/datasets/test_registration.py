@@ -8,6 +8,7 @@ import pytest
 
 from paddock.datasets import bodies
 from paddock.datasets.registration import register, register_entry
+from paddock.datasets.sources import Access
 from paddock.datasets.store import DatasetStore
 from paddock.errors import ConflictError, InvalidRequestError
 
@@ -20,19 +21,19 @@ ENTRY: dict[str, Any] = {
 
 
 def test_an_entry_is_registered_once(datasets: DatasetStore) -> None:
-    first = register_entry(datasets, (), ENTRY)
+    first = register_entry(datasets, Access(), ENTRY)
     assert list(datasets.read(datasets.version(first))) == ENTRY["source"]["rows"]
     assert first.metadata == {"since": "2024-01-31"}
-    assert register_entry(datasets, (), ENTRY) == first
+    assert register_entry(datasets, Access(), ENTRY) == first
 
 
 def test_a_changed_entry_is_a_conflict_unless_it_is_to_replace(datasets: DatasetStore) -> None:
-    first = register_entry(datasets, (), ENTRY)
+    first = register_entry(datasets, Access(), ENTRY)
     changed = ENTRY | {"metadata": {}}
     with pytest.raises(ConflictError, match="'exam'"):
-        register_entry(datasets, (), changed)
+        register_entry(datasets, Access(), changed)
     assert datasets.get("exam") == first
-    assert register_entry(datasets, (), changed, replace=True).metadata == {}
+    assert register_entry(datasets, Access(), changed, replace=True).metadata == {}
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_a_changed_entry_is_a_conflict_unless_it_is_to_replace(datasets: Dataset
 )
 def test_a_wrong_entry_is_refused(datasets: DatasetStore, change: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequestError, match=message):
-        register_entry(datasets, (), ENTRY | change)
+        register_entry(datasets, Access(), ENTRY | change)
     assert datasets.list() == []
 
 
@@ -54,11 +55,11 @@ def test_an_entry_may_name_a_file_which_is_read_once(datasets: DatasetStore, roo
     file = root / "exam.jsonl"
     file.write_text('{"question":"q","answer":1.10}\n')
     entry = ENTRY | {"source": {"type": "uri", "uri": file.as_uri()}}
-    first = register_entry(datasets, (root,), entry)
+    first = register_entry(datasets, Access((root,)), entry)
     assert datasets.page(first, 0, 10) == ['{"question":"q","answer":1.10}']
     assert (first.source_type, first.uri) == ("uri", file.as_uri())
     file.unlink()
-    assert register_entry(datasets, (root,), entry) == first
+    assert register_entry(datasets, Access((root,)), entry) == first
 
 
 def test_a_long_data_uri_is_not_kept_whole(datasets: DatasetStore) -> None:

@@ -49,9 +49,17 @@ def _is_strict_json_object(document: bytes) -> bool:
     def refuse(_: str) -> None:
         raise ValueError
 
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        json.dumps(
+            pairs, ensure_ascii=False
+        ).encode()  # a lone surrogate has no bytes; here also of a name's first value
+        return dict(pairs)
+
     try:
-        value = json.loads(document.decode(), parse_constant=refuse, parse_int=len, parse_float=len)
-        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate has no bytes
+        value = json.loads(
+            document.decode(), parse_constant=refuse, parse_int=len, parse_float=len, object_pairs_hook=members
+        )
+        json.dumps(value, ensure_ascii=False).encode()
     except ValueError:
         return False
     return isinstance(value, dict) and not document.startswith(b"\xef\xbb\xbf")

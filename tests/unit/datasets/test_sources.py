@@ -8,14 +8,14 @@ from urllib.parse import quote
 import pytest
 
 from paddock.datasets.rows import SourceError
-from paddock.datasets.sources import open_source
+from paddock.datasets.sources import Access, open_source
 
 LINES = b'{"a": 1.10}\n{"a":"\xc3\xa9 %"}\n'
 TEXTS = ['{"a": 1.10}', '{"a":"é %"}']
 
 
 def _read(uri: str, *roots: Path) -> list[str]:
-    with open_source(uri, roots) as source:
+    with open_source(uri, Access(roots)) as source:
         return list(source.texts)
 
 
@@ -40,9 +40,11 @@ def test_data_uris_of_other_formats() -> None:
         ("data:application/json;base64,!!", "base64 is broken"),
         ("data:text/csv;charset=utf-16,a", "charset is utf-16"),
         ("data:image/png,x", "'png' is no format"),
-        ("https://example.org/a.jsonl", r"from `data:` and `file:` URIs, not from 'https://example.org/a.jsonl'"),
-        ("huggingface://datasets/x", "from `data:` and `file:` URIs"),
-        ("exam.jsonl", "from `data:` and `file:` URIs"),
+        ("https://example.org/a.jsonl", "'example.org', a host that the setting `dataset_hosts` does not"),
+        ("huggingface://datasets/x?split=train", "does not name huggingface.co"),
+        ("s3://bucket/a.jsonl", "'s3://bucket' is none of the buckets"),
+        ("ftp://example.org/a.jsonl", r"from the URIs data:, file:, http:, .* not from 'ftp://example.org/a.jsonl'"),
+        ("exam.jsonl", "not from 'exam.jsonl'"),
     ],
 )
 def test_other_uris_are_refused(uri: str, message: str) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from paddock.datasets.parquet import read_parquet
+from paddock.datasets.columnar import read_arrow, read_parquet
 from paddock.datasets.rows import SourceError
 
 
@@ -82,3 +82,18 @@ def test_without_pyarrow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(SourceError, match="its extra `parquet`"):
         list(read_parquet(io.BytesIO(b"PAR1")).texts)
+
+
+def test_arrow_files_and_streams() -> None:
+    table = pa.table({"i": list(range(2500)), "x": [1.5, float("nan")] * 1250})
+    for new in (pa.ipc.new_file, pa.ipc.new_stream):
+        file = io.BytesIO()
+        with new(file, table.schema) as writer:
+            writer.write_table(table)
+        file.seek(0)
+        source = read_arrow(file)
+        texts = list(source.texts)
+        assert texts[:2] == ['{"i":0,"x":1.5}', '{"i":1,"x":null}']
+        assert (len(texts), source.num_nan_values) == (2500, 1250)
+    with pytest.raises(SourceError, match="cannot be read as Arrow after 0 rows"):
+        list(read_arrow(io.BytesIO(b"ARROW1 and then nothing")).texts)
