@@ -20,8 +20,9 @@ from paddock.inference.inference import Inference
 from paddock.inference.remote import RemoteEngine
 from paddock.inference.store import ModelStore
 from paddock.jobs import states
+from paddock.jobs.job import Job
 from paddock.jobs.progress import Progress, StopRequestedError
-from paddock.jobs.store import Job, JobStore
+from paddock.jobs.store import JobStore
 from paddock.settings import Provider, Settings
 from paddock.storage.database import Database
 

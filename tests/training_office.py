@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from paddock.datasets.registration import register_entry
 from paddock.datasets.sources import Access
 from paddock.jobs import states
+from paddock.jobs.job import Job
 from paddock.jobs.progress import Progress
-from paddock.jobs.store import Job
 from paddock.post_training import job as training_job
 from paddock.post_training.schemas import PreferenceOptimizeRequest, SupervisedFineTuneRequest
 from paddock.wiring import Resources

@@ -19,9 +19,10 @@ from paddock.errors import BackendError, ConflictError, LostLeaseError, NotFound
 from paddock.evaluation import result_store
 from paddock.evaluation.result_store import ResultStore, RowResult
 from paddock.jobs import worker as worker_module
+from paddock.jobs.job import Job, NewJob
 from paddock.jobs.local import EXIT_STOPPED, JobProcess
 from paddock.jobs.progress import Progress
-from paddock.jobs.store import Job, JobStore, NewJob
+from paddock.jobs.store import JobStore
 from paddock.jobs.worker import Worker
 from paddock.settings import Settings
 from paddock.storage.data_dir import DataDir

@@ -15,10 +15,9 @@ from paddock.datasets import row_store
 from paddock.datasets.rows import SourceError
 from paddock.datasets.tally import Tally
 from paddock.errors import NotFoundError
-from paddock.jobs import states
-from paddock.jobs import store as job_store
+from paddock.jobs import report_store, states
+from paddock.jobs.job import DatasetVersion
 from paddock.jobs.progress import Progress
-from paddock.jobs.store import DatasetVersion
 from paddock.storage.database import Database
 from paddock.storage.tables import datasets, ingests, job_datasets, jobs
 
@@ -83,7 +82,7 @@ class IngestStore:
                 .values(num_rows_read=ingests.c.num_rows_read + tally.num_rows, rows_sha256=rows_sha256)
                 .returning(ingests.c.num_rows_read)
             ).scalar_one()
-            job_store.set_progress(connection, progress.job.job_id, done=done, total=None, unit="rows")
+            report_store.set_progress(connection, progress.job.job_id, done=done, total=None, unit="rows")
 
     def finish(self, progress: Progress, generation: int) -> None:
         """The source is read to its end: jobs that waited for it read what the dataset holds now, and no further."""

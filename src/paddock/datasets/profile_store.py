@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from paddock.datasets.profile import MAX_INDICES, Digests, Profile
 from paddock.datasets.row_store import RowStore
-from paddock.jobs.store import DatasetVersion
+from paddock.jobs.job import DatasetVersion
 from paddock.storage.database import Database
 from paddock.storage.tables import dataset_profiles, datasets, row_digests
 

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from paddock.errors import NotFoundError
-from paddock.jobs.store import DatasetVersion
+from paddock.jobs.job import DatasetVersion
 from paddock.storage.database import Database
 from paddock.storage.tables import dataset_rows, datasets
 

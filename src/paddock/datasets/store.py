@@ -25,7 +25,8 @@ from paddock.datasets.row_store import RowStore
 from paddock.datasets.rows import SourceRows
 from paddock.datasets.tally import Tally
 from paddock.errors import ConflictError, InvalidRequestError, NotFoundError
-from paddock.jobs.store import DatasetVersion, JobStore, NewJob
+from paddock.jobs.job import DatasetVersion, NewJob
+from paddock.jobs.store import JobStore
 from paddock.storage.database import Database
 from paddock.storage.tables import benchmarks, datasets, ingests, jobs
 

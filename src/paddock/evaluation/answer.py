@@ -18,7 +18,7 @@ from paddock.evaluation.result_store import ResultStore, RowResult
 from paddock.evaluation.schemas import ScoringResult
 from paddock.evaluation.scoring.aggregation import Aggregator
 from paddock.evaluation.scoring.function import Score, aggregations
-from paddock.jobs.store import Job
+from paddock.jobs.job import Job
 
 _CHUNK_ROWS = 1000
 

@@ -16,7 +16,7 @@ from paddock.evaluation import plan
 from paddock.evaluation.extension_schemas import Comparison
 from paddock.evaluation.result_store import ResultStore
 from paddock.evaluation.statistics import means, multiplicity, pairs
-from paddock.jobs.store import Job
+from paddock.jobs.job import Job
 
 _CHUNK_ROWS = 1000
 

@@ -15,7 +15,7 @@ from paddock.evaluation.scoring.aggregation import Aggregator
 from paddock.evaluation.scoring.function import aggregations
 from paddock.evaluation.store import EvaluationStore
 from paddock.inference.inference import Inference
-from paddock.jobs.store import DatasetVersion, NewJob
+from paddock.jobs.job import DatasetVersion, NewJob
 from paddock.wire import from_json, ignored_fields
 
 

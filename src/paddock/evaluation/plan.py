@@ -24,7 +24,7 @@ from paddock.evaluation.scoring import SCORING_FUNCTIONS
 from paddock.evaluation.scoring.function import Params, Scorer, completed
 from paddock.inference.engine import Message, Model, Sampling
 from paddock.inference.inference import Inference
-from paddock.jobs.store import Job
+from paddock.jobs.job import Job
 from paddock.wire import escape_pointer
 
 

@@ -21,7 +21,7 @@ from paddock.evaluation.schemas import BenchmarkConfig, EvaluateResponse, Evalua
 from paddock.evaluation.scoring_routes import Models, TheSettings, check_num_rows
 from paddock.evaluation.store import EvaluationStore, Once
 from paddock.inference.inference import Inference
-from paddock.jobs import store as job_store
+from paddock.jobs import job as jobs
 from paddock.routing import IdempotencyKey, PathId
 
 _BENCHMARK = "/v1alpha/eval/benchmarks/{benchmark_id:path}"
@@ -77,7 +77,7 @@ async def run_eval(
     """Run an evaluation on a benchmark."""
     once = None if key is None else Once(f"run_eval {benchmark_id}", key, await request.body())
 
-    def submit() -> job_store.Job:
+    def submit() -> jobs.Job:
         job_id = None if once is None else evaluation.recall(once)
         if job_id is None:
             checked = submission.check(benchmark_id, benchmark_config, evaluation, datasets, inference)
@@ -142,11 +142,11 @@ async def _evaluate_rows(body: EvaluateRowsRequest, resolved: Plan, inference: I
     return await run_in_threadpool(collected.to_json)
 
 
-def _job(evaluation: EvaluationStore, benchmark_id: str, job_id: str) -> job_store.Job:
+def _job(evaluation: EvaluationStore, benchmark_id: str, job_id: str) -> jobs.Job:
     return evaluation.jobs.get(job_id, kinds=[submission.KIND], benchmark_id=benchmark_id)
 
 
-def _shown(job: job_store.Job) -> Job:
+def _shown(job: jobs.Job) -> Job:
     return Job(
         job_id=job.job_id,
         status=job.status,

@@ -12,7 +12,8 @@ from paddock.errors import ConflictError
 from paddock.evaluation.benchmark_store import BenchmarkStore, StoredBenchmark
 from paddock.evaluation.function_store import FunctionStore
 from paddock.evaluation.result_store import ResultStore
-from paddock.jobs.store import JobStore, NewJob
+from paddock.jobs.job import NewJob
+from paddock.jobs.store import JobStore
 from paddock.storage import idempotency
 from paddock.storage.database import Database
 

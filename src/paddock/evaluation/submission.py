@@ -20,7 +20,7 @@ from paddock.evaluation.prompts import Row, UnreadableRowError
 from paddock.evaluation.schemas import BenchmarkConfig
 from paddock.evaluation.store import EvaluationStore
 from paddock.inference.inference import Inference
-from paddock.jobs.store import DatasetVersion, NewJob
+from paddock.jobs.job import DatasetVersion, NewJob
 
 KIND = "eval"
 

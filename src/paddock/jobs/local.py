@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from paddock.jobs.store import Job
+from paddock.jobs.job import Job
 from paddock.settings import Settings
 
 EXIT_STOPPED = 75

@@ -11,8 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from paddock.errors import LostLeaseError
-from paddock.jobs import states, store
-from paddock.jobs.store import Job, JobStore
+from paddock.jobs import report_store, states
+from paddock.jobs.job import Job
+from paddock.jobs.store import JobStore
 
 _REPORT_EVERY_SECONDS = 0.2
 
@@ -66,7 +67,7 @@ class Progress:
         if not (due or now or done == total):
             return
         with self.write() as connection:
-            store.set_progress(connection, self.job.job_id, done=done, total=total, unit=unit)
+            report_store.set_progress(connection, self.job.job_id, done=done, total=total, unit=unit)
             self.flush_metrics(connection)
         self._reported_at = time.monotonic()
 
@@ -77,13 +78,13 @@ class Progress:
     def flush_metrics(self, connection: sa.Connection) -> None:
         """Store the points noted since, in a fenced transaction that is open."""
         if self._points:
-            store.add_metrics(connection, self.job.job_id, self._points)
+            report_store.add_metrics(connection, self.job.job_id, self._points)
             self._points = {}
 
     def set_resources(self, **resources: Any) -> None:
         """Store what the job runs on: devices, threads, memory, rates."""
         with self.write() as connection:
-            store.set_resources(connection, self.job.job_id, resources)
+            report_store.set_resources(connection, self.job.job_id, resources)
 
     def ask_to_stop(self) -> None:
         """The process should end: the work stores what makes it resumable, then calls `check_stop`."""

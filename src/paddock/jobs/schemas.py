@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import Field
 
+from paddock.jobs.job import Job
 from paddock.jobs.states import JobStatus
-from paddock.jobs.store import Job
 from paddock.wire import RequestBody, Schema
 
 

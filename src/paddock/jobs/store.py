@@ -1,14 +1,12 @@
-"""Jobs in the database: submitting, finding, listing, and what a running job says of itself.
+"""Jobs in the database: submitting, finding, listing, forgetting.
 
-Changes of status stand in `states`. Every write of a running job goes through a fenced transaction (`progress`).
+Changes of status stand in `states`, what a running job says of itself in `report_store`.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,73 +14,10 @@ import sqlalchemy as sa
 from paddock import wire
 from paddock.errors import ConflictError, NotFoundError, TooManyRequestsError
 from paddock.jobs import states
+from paddock.jobs.job import DatasetVersion, Job, NewJob
 from paddock.jobs.states import JobStatus
 from paddock.storage.database import Database
 from paddock.storage.tables import checkpoints, job_datasets, job_events, job_metrics, jobs
-
-
-@dataclass(frozen=True)
-class DatasetVersion:
-    """The rows that a job reads: those below `num_rows` of one generation of a dataset."""
-
-    dataset_id: str
-    generation: int
-    num_rows: int
-
-
-@dataclass(frozen=True)
-class NewJob:
-    """A job to be submitted. `request` is what the client sent, as parsed; `kind` names its runner; `parent_id` the job
-    that starts it and waits for it."""
-
-    job_id: str
-    kind: str
-    request: dict[str, Any]
-    benchmark_id: str | None = None
-    reads: tuple[DatasetVersion, ...] = ()
-    priority: int = 0
-    parent_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job as the database has it. Times are seconds since 1970, UTC."""
-
-    job_id: str
-    kind: str
-    benchmark_id: str | None
-    request: dict[str, Any]
-    status: JobStatus
-    attempt: int
-    num_lost: int
-    num_retries: int
-    priority: int
-    not_before: float | None
-    progress_done: int
-    progress_total: int | None
-    progress_unit: str | None
-    resources: dict[str, Any] | None
-    error: str | None
-    retryable: bool | None
-    log_tail: str | None
-    created_at: float
-    started_at: float | None
-    ended_at: float | None
-    number: int
-    parent_id: str | None = None
-    reads: tuple[DatasetVersion, ...] = field(default=())
-
-    @property
-    def progress(self) -> dict[str, Any] | None:
-        """`{done, total, unit}`, or None as long as the job has said nothing."""
-        if self.progress_unit is None:
-            return None
-        return {"done": self.progress_done, "total": self.progress_total, "unit": self.progress_unit}
-
-    def reads_dataset(self, dataset_id: str) -> DatasetVersion:
-        """The pinned version of a dataset that this job was submitted with."""
-        return next(version for version in self.reads if version.dataset_id == dataset_id)
-
 
 _SUBMISSION_LOCK = 7231946023
 """PostgreSQL's lock under which jobs are counted and added, one submission at a time."""
@@ -360,41 +295,6 @@ class JobStore:
         with self.database.read() as connection:
             rows = connection.execute(query).all()
         return [{"step": row.step, "at": row.at, **wire.from_json(row.values_json)} for row in rows]
-
-
-def set_progress(connection: sa.Connection, job_id: str, *, done: int, total: int | None, unit: str) -> None:
-    """Store how far a job is. The caller holds the job's fence."""
-    connection.execute(
-        sa.update(jobs)
-        .where(jobs.c.job_id == job_id)
-        .values(progress_done=done, progress_total=total, progress_unit=unit)
-    )
-
-
-def set_resources(connection: sa.Connection, job_id: str, resources: dict[str, Any]) -> None:
-    """Store what a job runs on and uses. The caller holds the job's fence."""
-    connection.execute(sa.update(jobs).where(jobs.c.job_id == job_id).values(resources_json=wire.to_json(resources)))
-
-
-def add_metrics(connection: sa.Connection, job_id: str, points: dict[int, dict[str, Any]]) -> None:
-    """Add values to a job's metrics by step; those of the same name, from an earlier attempt, are replaced. The caller
-    holds the fence."""
-    there = job_metrics.c.job_id == job_id, job_metrics.c.step.in_(list(points))
-    stored = connection.execute(sa.select(job_metrics.c.step, job_metrics.c.values_json).where(*there)).all()
-    merged = {row.step: wire.from_json(row.values_json) for row in stored}
-    connection.execute(sa.delete(job_metrics).where(*there))
-    connection.execute(
-        sa.insert(job_metrics),
-        [
-            {
-                "job_id": job_id,
-                "step": step,
-                "at": time.time(),
-                "values_json": wire.to_json(merged.get(step, {}) | values),
-            }
-            for step, values in points.items()
-        ],
-    )
 
 
 def _job(row: sa.Row[Any], reads: Sequence[sa.Row[Any]]) -> Job:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from paddock.errors import LostLeaseError
 from paddock.jobs import states
+from paddock.jobs.job import Job
 from paddock.jobs.local import EXIT_NO_SPACE, EXIT_STOPPED, JobProcess
-from paddock.jobs.store import Job, JobStore
+from paddock.jobs.store import JobStore
 from paddock.settings import Settings
 from paddock.storage.data_dir import DataDir
 

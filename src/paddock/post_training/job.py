@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from paddock.datasets.store import DatasetStore, StoredDataset
 from paddock.errors import FieldError, InvalidRequestError
 from paddock.inference.inference import Inference
+from paddock.jobs.job import DatasetVersion, Job, NewJob
 from paddock.jobs.progress import Progress
-from paddock.jobs.store import DatasetVersion, Job, JobStore, NewJob
+from paddock.jobs.store import JobStore
 from paddock.post_training import checks, config, rows, search_space, source, trial_store
 from paddock.post_training.config import Config
 from paddock.post_training.schemas import PreferenceOptimizeRequest, SupervisedFineTuneRequest

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from paddock.jobs.store import DatasetVersion, NewJob
+from paddock.jobs.job import DatasetVersion, NewJob
 
 
 class BenchmarkScores(Protocol):

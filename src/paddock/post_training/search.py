@@ -15,9 +15,10 @@ from typing import Any
 from paddock.errors import PaddockError
 from paddock.inference.inference import Inference
 from paddock.jobs import states
+from paddock.jobs.job import Job, NewJob
 from paddock.jobs.progress import Progress
 from paddock.jobs.states import JobStatus
-from paddock.jobs.store import Job, JobStore, NewJob
+from paddock.jobs.store import JobStore
 from paddock.post_training import search_space, study
 from paddock.post_training.scores import BenchmarkScores
 from paddock.post_training.search_config import BenchmarkObjective, Pruner, SearchConfig

@@ -22,8 +22,8 @@ import torch
 import torch.distributed as dist
 
 from paddock.errors import PaddockError
+from paddock.jobs.job import Job
 from paddock.jobs.local import start_process
-from paddock.jobs.store import Job
 from paddock.settings import Settings
 
 log = logging.getLogger("paddock.training")

@@ -17,9 +17,9 @@ from paddock.errors import PaddockError
 from paddock.inference.engine_host import EngineHost
 from paddock.inference.registration import register_entry
 from paddock.jobs import states
+from paddock.jobs.job import Job
 from paddock.jobs.progress import Progress
 from paddock.jobs.states import JobStatus
-from paddock.jobs.store import Job
 from paddock.runners import RUNNERS
 from paddock.server.app import create_app
 from paddock.settings import Settings

@@ -18,7 +18,7 @@ from contract.field_cases.lab import Lab
 from contract.field_cases.registry import field
 from paddock import wiring
 from paddock.errors import InvalidRequestError
-from paddock.jobs.store import Job
+from paddock.jobs.job import Job
 from training_office import LORA, chats, dpo_request, pairs, run, sft_request, training
 
 SFT, DPO = "supervised_fine_tune", "preference_optimize"

@@ -17,8 +17,8 @@ from click.testing import Result
 
 from app_server import AppServer
 from paddock.jobs import states
+from paddock.jobs.job import NewJob
 from paddock.jobs.progress import Progress
-from paddock.jobs.store import NewJob
 from paddock.server.app import create_app
 from paddock.storage.data_dir import DataDir
 from paddock.wiring import Resources

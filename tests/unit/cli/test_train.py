@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from paddock.jobs.job import NewJob
 from paddock.jobs.progress import Progress
-from paddock.jobs.store import NewJob
 from paddock.post_training.trial_store import Trial
 from paddock.wiring import Resources
 

@@ -13,9 +13,10 @@ from paddock.datasets.sources import Access
 from paddock.datasets.store import DatasetStore, StoredDataset
 from paddock.errors import ConflictError, InvalidRequestError, LostLeaseError, NotFoundError
 from paddock.jobs import states
+from paddock.jobs.job import Job, NewJob
 from paddock.jobs.progress import Progress, StopRequestedError
 from paddock.jobs.states import JobStatus
-from paddock.jobs.store import Job, JobStore, NewJob
+from paddock.jobs.store import JobStore
 
 TEXTS = [f'{{"question":"q{n}","answer":{n}.10}}' for n in range(100)]
 

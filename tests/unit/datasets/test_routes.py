@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 
 from paddock.datasets.schemas import Dataset, ListDatasetsResponse, PaginatedResponse
 from paddock.datasets.store import DatasetStore
-from paddock.jobs.store import JobStore, NewJob
+from paddock.jobs.job import NewJob
+from paddock.jobs.store import JobStore
 from row_texts import ROWS
 
 DATASETS, ITERROWS, APPEND = "/v1beta/datasets", "/v1beta/datasetio/iterrows/", "/v1beta/datasetio/append-rows/"

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from paddock.datasets import row_store
 from paddock.datasets.row_store import RowStore
 from paddock.errors import NotFoundError
-from paddock.jobs.store import DatasetVersion
+from paddock.jobs.job import DatasetVersion
 from paddock.storage import tables
 from paddock.storage.database import Database
 

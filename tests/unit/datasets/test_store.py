@@ -12,7 +12,8 @@ from paddock.datasets import row_store
 from paddock.datasets.rows import SourceRows
 from paddock.datasets.store import DatasetStore, NewDataset, StoredDataset
 from paddock.errors import ConflictError, InvalidRequestError, NotFoundError
-from paddock.jobs.store import JobStore, NewJob
+from paddock.jobs.job import NewJob
+from paddock.jobs.store import JobStore
 from paddock.storage import tables
 from paddock.storage.database import Database
 

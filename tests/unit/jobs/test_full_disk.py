@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from paddock import runners
 from paddock.errors import NoSpaceError
 from paddock.jobs import local, retention
+from paddock.jobs.job import Job, NewJob
 from paddock.jobs.progress import Progress
-from paddock.jobs.store import Job, JobStore, NewJob
+from paddock.jobs.store import JobStore
 from paddock.jobs.worker import Worker
 from paddock.settings import Settings
 from paddock.storage.data_dir import DataDir

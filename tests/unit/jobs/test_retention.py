@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from paddock.inference.engine import Model
 from paddock.jobs import retention, states
-from paddock.jobs.store import NewJob
+from paddock.jobs.job import NewJob
 from paddock.post_training.store import StoredCheckpoint
 from paddock.storage import tables
 from paddock.wiring import Resources

@@ -14,7 +14,7 @@ import pytest
 from app_server import AppServer
 from paddock.client import Client
 from paddock.jobs import states
-from paddock.jobs.store import NewJob
+from paddock.jobs.job import NewJob
 from paddock.server.app import create_app
 from paddock.wiring import Resources
 

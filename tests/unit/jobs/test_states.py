@@ -4,10 +4,11 @@ import pytest
 import sqlalchemy as sa
 
 from paddock.errors import ConflictError, LostLeaseError, NotFoundError
-from paddock.jobs import states, store
+from paddock.jobs import report_store, states
+from paddock.jobs.job import DatasetVersion, Job, NewJob
 from paddock.jobs.progress import Progress, StopRequestedError
 from paddock.jobs.states import JobStatus
-from paddock.jobs.store import DatasetVersion, Job, JobStore, NewJob
+from paddock.jobs.store import JobStore
 from paddock.storage.database import Database
 from paddock.storage.tables import job_events
 from paddock.storage.tables import jobs as jobs_table
@@ -243,7 +244,7 @@ def test_what_is_being_saved_of_a_cancelled_job_still_counts(jobs: JobStore) -> 
     with progress.saving():
         jobs.cancel("a")
         with progress.write() as connection:
-            store.set_progress(connection, "a", done=1, total=2, unit="steps")
+            report_store.set_progress(connection, "a", done=1, total=2, unit="steps")
     assert jobs.get("a").progress_done == 1
     with pytest.raises(LostLeaseError), progress.write():
         raise AssertionError("the block must not be entered")

@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from paddock.errors import ConflictError, TooManyRequestsError
-from paddock.jobs.store import JobStore, NewJob
+from paddock.jobs.job import NewJob
+from paddock.jobs.store import JobStore
 from paddock.storage.database import Database
 
 

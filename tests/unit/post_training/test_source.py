@@ -11,7 +11,7 @@ import pytest
 
 from paddock.errors import InvalidRequestError
 from paddock.inference.engine import Model
-from paddock.jobs.store import Job
+from paddock.jobs.job import Job
 from paddock.post_training import source
 from paddock.wiring import Resources
 from tiny_models import make_llama

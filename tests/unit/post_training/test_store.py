@@ -10,8 +10,8 @@ import pytest
 from paddock import wiring
 from paddock.errors import LostLeaseError
 from paddock.inference.engine import Model
+from paddock.jobs.job import NewJob
 from paddock.jobs.progress import Progress
-from paddock.jobs.store import NewJob
 from paddock.post_training.store import StoredCheckpoint
 from paddock.settings import Settings
 from paddock.wiring import Resources

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from paddock import settings as settings_module
 from paddock import wiring
-from paddock.jobs.store import NewJob
+from paddock.jobs.job import NewJob
 from paddock.server import logs
 from paddock.server.app import create_app
 from paddock.settings import Settings

@@ -12,8 +12,8 @@ from paddock.cli import main
 from paddock.datasets.registration import register_entry
 from paddock.errors import ConflictError, InvalidRequestError, NotFoundError
 from paddock.inference.engine import Model
+from paddock.jobs.job import NewJob
 from paddock.jobs.progress import Progress
-from paddock.jobs.store import NewJob
 from paddock.post_training.store import StoredCheckpoint
 from paddock.settings import Settings
 from paddock.storage.backup import back_up

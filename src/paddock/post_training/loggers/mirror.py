@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from paddock.jobs.job import Job
 from paddock.jobs.progress import StopRequestedError
-from paddock.jobs.store import Job, JobStore
+from paddock.jobs.store import JobStore
 from paddock.post_training.logger_config import LoggerConfig
 from paddock.post_training.loggers.logger import Ending, Logger, Point, Run
 from paddock.post_training.loggers.mlflow import MLflow

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from paddock.jobs import states
+from paddock.jobs.job import NewJob
 from paddock.jobs.progress import Progress, StopRequestedError
 from paddock.jobs.states import JobStatus
-from paddock.jobs.store import NewJob
 from paddock.post_training.loggers import mirror
 from paddock.post_training.loggers.logger import Run
 from paddock.post_training.loggers.mirror import Mirror
