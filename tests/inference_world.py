@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from fastapi import FastAPI
 
+from paddock.egress import Egress
 from paddock.inference import routes
 from paddock.inference.engine import Engine, Model
 from paddock.inference.engine_host import EngineHost
@@ -39,7 +40,7 @@ class LocalWorld:
         """What `call` returns, made with a client on an event loop of its own."""
 
         async def with_client() -> T:
-            engine = LocalEngine(self.data_dir.engine_socket, self.data_dir.checkpoints, **options)
+            engine = LocalEngine(self.data_dir.engine_socket, self.data_dir.checkpoints, Egress(()), **options)
             try:
                 return await call(engine)
             finally:

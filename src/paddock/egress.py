@@ -98,6 +98,11 @@ class Egress:
         self._networks = [_network(network) for network in networks]
         self._resolve = resolve or _look_up
 
+    @property
+    def has_hosts(self) -> bool:
+        """Whether anything may be fetched at all."""
+        return bool(self._hosts)
+
     async def fetch(self, url: str, write: Callable[[bytes], object], limits: Limits) -> Fetched:
         """Write the body of what a URL names, decoded, to `write`, piece by piece. Raises `EgressError`."""
         try:

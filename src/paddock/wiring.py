@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from paddock.datasets.sources import Access
 from paddock.datasets.store import DatasetStore
 from paddock.evaluation.objective import BenchmarkScores
 from paddock.evaluation.store import EvaluationStore
@@ -44,7 +45,8 @@ def build(settings: Settings) -> Resources:
     database.migrate()
     jobs = JobStore(database, max_scheduled=settings.max_scheduled_jobs)
     models = ModelStore(database)
-    engines: dict[str, Engine] = {LOCAL: LocalEngine(data_dir.engine_socket, data_dir.checkpoints)}
+    egress = Access.of(settings).egress()
+    engines: dict[str, Engine] = {LOCAL: LocalEngine(data_dir.engine_socket, data_dir.checkpoints, egress)}
     engines |= {provider.provider_id: RemoteEngine(provider) for provider in settings.providers}
     datasets = DatasetStore(database, jobs)
     inference = Inference(settings, models, engines)

@@ -139,11 +139,15 @@ def test_a_backend_that_is_down_fails_the_job_with_the_reason(tmp_path: Path) ->
         "config": {"base_url": "http://127.0.0.1:9/v1"},
     }
     models = [{"model_id": "far", "provider_id": "lab", "model_type": "llm"}]
-    with LiveServer(tmp_path, providers=[provider], registered_resources={"models": models}) as server:
+    settings = {"providers": [provider], "registered_resources": {"models": models}}
+    with LiveServer(tmp_path, **settings, max_job_retries=1, job_retry_seconds=0.1) as server:
         register_sums(server, 20)
         job_id = server.call("POST", EVAL, candidate("far"))["job_id"]
         job = server.wait_for_job(job_id)
         assert job["status"] == "failed"
+        assert job["retryable"] is True
+        events = [event["event"] for event in server.call("GET", f"/v1alpha/jobs/{job_id}/events")["data"]]
+        assert events == ["submitted", "started", "put off", "started", "failed"]
         assert "127.0.0.1" not in job["error"]
         response = server.http.post("/v1alpha/inference/rerank", json={"model": "far", "query": "q", "items": ["a"]})
         assert response.status_code == 502

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from paddock.egress import Egress
 from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
 from paddock.inference.engine import Generation, Message, Model, Sampling
 from paddock.inference.engine_messages import (
@@ -27,6 +28,7 @@ from paddock.inference.engine_messages import (
     RerankRequest,
 )
 from paddock.inference.http_session import BoundedSession
+from paddock.inference.linked_images import LinkedImages
 from paddock.inference.local_models import model_files
 
 if TYPE_CHECKING:  # a fifth of a second that a server without model calls need not spend
@@ -45,8 +47,16 @@ class LocalEngine:
 
     max_concurrency = 64
 
-    def __init__(self, socket_path: Path, checkpoint_root: Path, *, deadline_seconds: float = DEADLINE_SECONDS) -> None:
+    def __init__(
+        self,
+        socket_path: Path,
+        checkpoint_root: Path,
+        egress: Egress,
+        *,
+        deadline_seconds: float = DEADLINE_SECONDS,
+    ) -> None:
         self._checkpoint_root = checkpoint_root
+        self._linked_images = LinkedImages(egress)
 
         def make_session() -> aiohttp.ClientSession:
             import aiohttp
@@ -61,7 +71,7 @@ class LocalEngine:
 
     async def chat(self, model: Model, messages: Sequence[Message], sampling: Sampling) -> Generation:
         """See `Engine`."""
-        turns = [message | {"content": self._content(model, message, i)} for i, message in enumerate(messages)]
+        turns = [message | {"content": await self._content(model, message, i)} for i, message in enumerate(messages)]
         return await self._generate(ChatRequest(self._files(model), turns, sampling))
 
     async def complete(self, model: Model, prompt: str, sampling: Sampling) -> Generation:
@@ -81,26 +91,27 @@ class LocalEngine:
         if Path(weights).is_absolute() and not model_files.reads_images(Path(weights)):
             raise InvalidRequestError(f"The model {model.model_id} reads text only.")
         if not url.startswith("data:"):
-            raise InvalidRequestError(
-                "A local model is shown images as base64 data (`data:image/png;base64,…`): there is no host that this "
-                "server may fetch them from (`dataset_hosts`)."
-            )
+            self._linked_images.check(url)
 
     async def close(self) -> None:
         """See `Engine`."""
         await self._session.close()
 
-    def _content(self, model: Model, message: Message, index: int) -> Any:
-        """A turn's text, or its parts where there are images among them. Raises `InvalidRequestError` naming the part
-        that the model cannot read."""
+    async def _content(self, model: Model, message: Message, index: int) -> Any:
+        """A turn's text, or its parts where there are images among them, as data. Raises `InvalidRequestError` naming the
+        part that the model cannot read."""
         content = message["content"]
         if isinstance(content, str):
             return content
-        parts = content or []
+        parts = list(content or [])
         for part_index, part in enumerate(parts):
             if part["type"] == "image_url":
+                image = part["image_url"]
                 try:
-                    self.check_image(model, part["image_url"]["url"])
+                    self.check_image(model, image["url"])
+                    if not image["url"].startswith("data:"):
+                        data_url = await self._linked_images.data_url(image["url"])
+                        parts[part_index] = part | {"image_url": image | {"url": data_url}}
                 except InvalidRequestError as error:
                     raise InvalidRequestError(
                         f"Part {part_index} of message {index} is an image. {error.detail}",

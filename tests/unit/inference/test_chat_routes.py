@@ -14,6 +14,7 @@ from openai import APIStatusError, BadRequestError, NotFoundError, OpenAI
 from app_server import AppServer
 from inference_world import LocalWorld, make_app, remote_engine
 from model_server import ModelServer, last_user_text
+from paddock.egress import Egress
 from paddock.inference.engine import Model
 from paddock.inference.local import LocalEngine
 from paddock.settings import Settings
@@ -45,7 +46,7 @@ def client(settings: Settings, database: Database, lab: ModelServer) -> Iterator
 @pytest.fixture
 def openai(settings: Settings, database: Database, local_world: LocalWorld) -> Iterator[OpenAI]:
     """OpenAI's client on a server with local models."""
-    engine = LocalEngine(local_world.data_dir.engine_socket, local_world.data_dir.checkpoints)
+    engine = LocalEngine(local_world.data_dir.engine_socket, local_world.data_dir.checkpoints, Egress(()))
     app = make_app(settings, database, {"local": engine})
     for model in (local_world.tiny, local_world.checkpoint, local_world.minilm):
         app.state.inference.models.register(model)

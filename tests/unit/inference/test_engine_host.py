@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from paddock.egress import Egress
 from paddock.errors import BackendError
 from paddock.inference import engine_host
 from paddock.inference.engine import Model, Sampling
@@ -21,7 +22,7 @@ from paddock.storage.data_dir import DataDir
 
 
 async def complete(data_dir: DataDir, model: Model) -> None:
-    engine = LocalEngine(data_dir.engine_socket, data_dir.checkpoints, deadline_seconds=60)
+    engine = LocalEngine(data_dir.engine_socket, data_dir.checkpoints, Egress(()), deadline_seconds=60)
     try:
         await engine.complete(model, "abc", Sampling(max_tokens=1))
     finally:

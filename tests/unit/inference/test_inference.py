@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from paddock.egress import Egress
 from paddock.errors import InvalidRequestError, NotFoundError
 from paddock.inference.engine import Model
 from paddock.inference.inference import Inference
@@ -18,7 +19,7 @@ from paddock.storage.database import Database
 @pytest.fixture
 def inference(database: Database, tmp_path: Path) -> Inference:
     settings = Settings(model_roots=(tmp_path / "models",), hub_models=("org/*",))
-    engine = LocalEngine(tmp_path / "engine.sock", tmp_path)
+    engine = LocalEngine(tmp_path / "engine.sock", tmp_path, Egress(()))
     return Inference(settings, ModelStore(database), {"local": engine})
 
 

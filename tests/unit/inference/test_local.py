@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from inference_world import LocalWorld
+from paddock.egress import Egress
 from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
 from paddock.inference.engine import Generation, Model, Sampling
 from paddock.inference.local import LocalEngine
@@ -176,7 +177,7 @@ def test_a_killed_engine_fails_its_requests_and_comes_back(local_world: LocalWor
 
 def test_no_server_is_said_at_once(tmp_path: Path) -> None:
     async def ask() -> None:
-        engine = LocalEngine(tmp_path / "engine.sock", tmp_path)
+        engine = LocalEngine(tmp_path / "engine.sock", tmp_path, Egress(()))
         try:
             await engine.complete(Model("tiny", "local", "/models/tiny"), "abc", Sampling())
         finally:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from paddock.egress import Egress
 from paddock.errors import ConflictError, InvalidRequestError
 from paddock.inference import registration
 from paddock.inference.engine import Model
@@ -30,7 +31,7 @@ def inference(settings: Settings, database: Database, tmp_path: Path) -> Inferen
     lab = Provider(
         provider_id="lab", provider_type="remote::openai", config=RemoteConfig(base_url="http://127.0.0.1:9")
     )
-    engines = {"local": LocalEngine(tmp_path / "engine.sock", tmp_path), "lab": RemoteEngine(lab)}
+    engines = {"local": LocalEngine(tmp_path / "engine.sock", tmp_path, Egress(())), "lab": RemoteEngine(lab)}
     return Inference(settings, ModelStore(database), engines)
 
 

@@ -14,6 +14,7 @@ from llama_stack_client import LlamaStackClient
 from app_server import AppServer
 from inference_world import LocalWorld, make_app, remote_engine
 from model_server import ModelServer
+from paddock.egress import Egress
 from paddock.inference.engine import Model
 from paddock.inference.local import LocalEngine
 from paddock.settings import Settings
@@ -159,7 +160,7 @@ def test_a_client_that_leaves_takes_its_request_back(settings: Settings, databas
 def test_the_official_client_ranks_real_passages(
     settings: Settings, database: Database, local_world: LocalWorld
 ) -> None:
-    engine = LocalEngine(local_world.data_dir.engine_socket, local_world.data_dir.checkpoints)
+    engine = LocalEngine(local_world.data_dir.engine_socket, local_world.data_dir.checkpoints, Egress(()))
     app = make_app(settings, database, {"local": engine})
     app.state.inference.models.register(local_world.minilm)
     app.router.add_event_handler("shutdown", app.state.inference.close)
