@@ -33,7 +33,7 @@ clients: $(STAMP)
 	$(BIN)/python tests/install_clients.py
 
 test: clients
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff format --check src tests benchmarks

@@ -14,6 +14,7 @@ from typing import IO
 
 from paddock.errors import ConflictError
 
+_SHORT_TEMPORARY_FOLDER = Path("/tmp")  # noqa: S108 -- what is made in it is checked to be our own
 _UNIX_SOCKET_PATH_BYTES = 100  # the kernel takes 107; a little is left for temporary names
 
 
@@ -66,7 +67,10 @@ class DataDir:
         inside = self.root / "engine.sock"
         if len(os.fsencode(inside)) <= _UNIX_SOCKET_PATH_BYTES:
             return inside
-        private = Path(tempfile.gettempdir()) / f"paddock-{os.getuid()}-{folder_name(str(self.root))[:16]}"
+        name = f"paddock-{os.getuid()}-{folder_name(str(self.root))[:16]}"
+        private = Path(tempfile.gettempdir()) / name
+        if len(os.fsencode(private / "engine.sock")) > _UNIX_SOCKET_PATH_BYTES:
+            private = _SHORT_TEMPORARY_FOLDER / name
         private.mkdir(mode=0o700, exist_ok=True)
         status = private.lstat()
         if status.st_uid != os.getuid() or status.st_mode & 0o077:

@@ -84,7 +84,7 @@ def test_stopped_in_the_middle_it_leaves_nothing(tmp_path: Path, number: signal.
             break
     time.sleep(1.0)
     everyone = psutil.Process(process.pid).children(recursive=True)
-    assert everyone, shown
+    assert everyone, "".join(shown)
     process.send_signal(number)
     process.send_signal(number)  # impatience changes nothing
     rest = process.stdout.read()

@@ -34,7 +34,13 @@ def test_an_id_is_never_a_path(tmp_path: Path) -> None:
         assert folder_name(job_id).isalnum()
 
 
-def test_a_long_path_still_has_a_socket(tmp_path: Path) -> None:
+@pytest.mark.parametrize("long_temporary_folder", [False, True])
+def test_a_long_path_still_has_a_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_temporary_folder: bool
+) -> None:
+    if long_temporary_folder:
+        (tmp_path / ("t" * 100)).mkdir()
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("t" * 100)))
     data_dir = DataDir(tmp_path / ("x" * 120))
     data_dir.create()
     socket = data_dir.engine_socket
