@@ -51,6 +51,7 @@ bench: $(STAMP)
 	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/hostile.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/overload.py
+	$(BIN)/python benchmarks/dataset_rows.py
 
 coverage-sim: $(STAMP)
 	$(BIN)/python benchmarks/coverage_sim.py
