@@ -116,12 +116,15 @@ class LiveServer:
         assert self._process is not None
         self._process.kill()
         self._process.wait(30)
+        watch.forget(self.url)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End politely, as by `kill` or Ctrl-C; returns the exit code."""
         assert self._process is not None
         self._process.send_signal(number)
-        return self._process.wait(60)
+        exit_code = self._process.wait(60)
+        watch.forget(self.url)
+        return exit_code
 
     def paddock(self, *words: str) -> str:
         """What a command prints."""

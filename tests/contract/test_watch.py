@@ -84,6 +84,7 @@ def test_what_is_wrong_is_seen(
             watch.follow(server.url)
             client.get(path)
             expect(2)  # in the app, and at the client
+            watch.forget(server.url)
 
 
 def test_asynchronous_clients_are_looked_at_too(contract_violations: list[str]) -> None:
@@ -101,6 +102,7 @@ def test_asynchronous_clients_are_looked_at_too(contract_violations: list[str]) 
                 await client.get(ITERROWS)
 
         asyncio.run(ask())
+        watch.forget(server.url)
     assert len(contract_violations) == 2  # in the app, and at the client
     contract_violations.clear()
 

@@ -116,6 +116,11 @@ def follow(url: str) -> None:
     _followed.add(url)
 
 
+def forget(url: str) -> None:
+    """The server is gone; somebody else may get its port."""
+    _followed.discard(url)
+
+
 def install() -> None:
     """Look at every answer from here on."""
     _wrap_apps()

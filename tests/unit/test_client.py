@@ -47,6 +47,11 @@ class StandIn:
         return next(self._answers[raw_path])
 
 
+@pytest.fixture(autouse=True)
+def contract_violations() -> None:
+    """Over the one of all tests: what answers here is told what to say, wrong things too."""
+
+
 @pytest.fixture
 def stand_in() -> StandIn:
     return StandIn()

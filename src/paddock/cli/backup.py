@@ -18,7 +18,9 @@ from paddock.storage.data_dir import DataDir
 def backup(folder: Path, config: Path | None, data_dir: Path | None) -> None:
     """Copy all state into FOLDER, whether or not the server runs: database, checkpoints, where jobs go on, logs.
 
-    Start a server on the copy with  paddock serve --data-dir FOLDER"""
+    Start a server on the copy with  paddock serve --data-dir FOLDER
+
+    Example: paddock backup /backups/monday"""
     try:
         settings = settings_module.load(config, data_dir=data_dir)
         if settings.database_url != "sqlite":

@@ -57,13 +57,20 @@ def start_process(
             start_new_session=True,
             pass_fds=pass_fds,
         )
+    tell(process, settings.for_children().model_dump_json().encode())
+    return process
+
+
+def tell(process: subprocess.Popen[bytes], line: bytes) -> None:
+    """Write a line to a child's standard input. One that is gone hears nothing; whoever waits for it learns that."""
     assert process.stdin is not None
     try:
-        process.stdin.write(settings.for_children().model_dump_json().encode() + b"\n")
+        process.stdin.write(line + b"\n")
         process.stdin.flush()
     except BrokenPipeError:
-        pass  # it died at once; whoever waits for it learns so
-    return process
+        # What could not be written would be tried again, and fail again, when this is closed.
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
 
 
 def read_settings() -> Settings:
@@ -158,10 +165,7 @@ class JobProcess:
             return
         if cancelled and not self._is_told:
             self._is_told = True
-            assert self._process.stdin is not None
-            with contextlib.suppress(OSError):
-                self._process.stdin.write(b"cancelled\n")
-                self._process.stdin.flush()
+            tell(self._process, b"cancelled")
         if self._stop_asked_at is None:
             self._stop_asked_at = time.monotonic()
             # A process that has not yet come as far as listening ends by it.

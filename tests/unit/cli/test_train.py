@@ -113,7 +113,7 @@ def test_a_search_and_loggers(
     assert json.loads(invoke("train", "trials", "x", "--json").output)["best"] == 2
 
     file.write_text("{")
-    assert "holds no JSON" in invoke(*words.split(), "--job-id", "y", code=2).output
+    assert "Invalid value for '--search'" in invoke(*words.split(), "--job-id", "y", code=2).output
 
 
 def test_dpo(invoke: Invoke, resources: Resources, tiny: str, pairs: str) -> None:

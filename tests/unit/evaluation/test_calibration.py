@@ -83,8 +83,8 @@ def test_a_job_that_goes_on_judges_no_labelled_answer_twice(make_world: Callable
     stop: list[Callable[[], None]] = []
 
     def judge_that_interrupts(body: dict[str, Any]) -> Any:
-        if sum(body["model"] == "judge" for _, body, _ in world.server.requests) == NUM_ROWS + 10:
-            stop[0]()
+        if sum(body["model"] == "judge" for _, body, _ in world.server.requests) >= NUM_ROWS + 10:
+            stop[-1]()
         return pupil_and_judge(body)
 
     world.server.answer = judge_that_interrupts
