@@ -429,8 +429,9 @@ def too_many(driver: Driver, proxied: Driver) -> None:
     driver.datasets.register(dataset_id=name, purpose="eval/question-answer", source=source)
     driver.benchmarks.register(benchmark_id=name, dataset_id=name, scoring_functions=["basic::equality"])
     evaluate = {"input_rows": sums(0, 1), "scoring_functions": ["basic::equality"]}
+    # It may meet an append of ours, and be refused itself.
     evaluation = threading.Thread(
-        target=driver.client.alpha.eval.evaluate_rows,
+        target=driver.client.with_options(max_retries=10).alpha.eval.evaluate_rows,
         args=(name,),
         kwargs=evaluate | {"benchmark_config": candidate("sums-1")},
     )
@@ -438,6 +439,7 @@ def too_many(driver: Driver, proxied: Driver) -> None:
     deadline = time.monotonic() + 30
     while not _is_refused(lambda: driver.append(name, [])):
         assert time.monotonic() < deadline
+        time.sleep(0.1)
     patient = proxied.client.with_options(max_retries=5)
     datasets = patient.datasets if hasattr(patient, "datasets") else patient.beta.datasets
     proxied.append(name, sums(1, 2), datasets, extra_headers={"X-Count": f"{driver.prefix} too many"})
