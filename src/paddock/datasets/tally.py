@@ -63,7 +63,7 @@ _Value = str | int | float | bool | list[Any] | dict[str, Any]
 
 _COMPLETE = {
     purpose: msgspec.json.Decoder(
-        list[msgspec.defstruct("Row", [(column, _Value) for column in needs], gc=False)]  # type: ignore[misc]
+        list[msgspec.defstruct("Row", [(column, _Value) for column in needs], gc=False)]  # type: ignore[misc]  # a type made here
     )
     for purpose, needs in purposes.NEEDS.items()
 }

@@ -110,7 +110,7 @@ class AdaptiveLimit:
         place = asyncio.get_running_loop().create_future()
         self._pausing.append(place)
         try:
-            await asyncio.wait({place}, timeout=longest * random.uniform(0.5, 1.0))  # noqa: S311
+            await asyncio.wait({place}, timeout=longest * random.uniform(0.5, 1.0))  # noqa: S311 -- no secret
         finally:
             if not place.done():
                 self._pausing.remove(place)

@@ -185,7 +185,7 @@ class RemoteEngine:
                 num_failures += 1
                 if num_failures == _MAX_ATTEMPTS:
                     raise BackendError(failure.reason) from None
-                pause = _FIRST_PAUSE_SECONDS * 2.0 ** (num_failures - 1) * random.uniform(0.5, 1.0)  # noqa: S311
+                pause = _FIRST_PAUSE_SECONDS * 2.0 ** (num_failures - 1) * random.uniform(0.5, 1.0)  # noqa: S311 -- no secret
                 log.info("%s Trying again in %.1f s.", failure.reason, pause)
                 await asyncio.sleep(pause)
             else:

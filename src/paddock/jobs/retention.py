@@ -71,7 +71,7 @@ def keep_pruning(jobs: JobStore, data_dir: DataDir, settings: Settings) -> Calla
 def _ended(jobs: JobStore, older_than_days: float | None) -> Iterator[str]:
     after = 0
     while older_than_days is not None and (lot := jobs.ended(older_than_days=older_than_days, limit=_LOT, after=after)):
-        for after, job_id in lot:  # noqa: B007
+        for after, job_id in lot:  # noqa: B007 -- the next lot is asked for after the last of this one
             yield job_id
 
 

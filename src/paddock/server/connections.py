@@ -119,7 +119,7 @@ class Connection(HttpToolsProtocol):
         self._head_since = self._rest_since = None
         self._num_idle_bytes = 0
         super().on_headers_complete()
-        self.cycle.transport = _LingeringTransport(self)  # type: ignore[assignment]
+        self.cycle.transport = _LingeringTransport(self)  # type: ignore[assignment]  # all that is used of one
 
     def on_body(self, body: bytes) -> None:
         self._num_idle_bytes = 0
