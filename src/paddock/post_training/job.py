@@ -18,7 +18,7 @@ from paddock.inference.inference import Inference
 from paddock.jobs.job import DatasetVersion, Job, NewJob
 from paddock.jobs.progress import Progress
 from paddock.jobs.store import JobStore
-from paddock.post_training import checks, config, rows, search_space, source, trial_store
+from paddock.post_training import checks, config, machine, rows, search_space, source, trial_store
 from paddock.post_training.config import Config
 from paddock.post_training.schemas import PreferenceOptimizeRequest, SupervisedFineTuneRequest
 from paddock.post_training.scores import BenchmarkScores
@@ -208,6 +208,12 @@ def configuration(job: Job) -> Config:
     if job.kind == SFT:
         return config.of_supervised(SupervisedFineTuneRequest.model_validate(job.request))
     return config.of_preference(PreferenceOptimizeRequest.model_validate(job.request))
+
+
+def leave_out_unused_packages(job: Job) -> None:
+    """In a process that does this job alone, before it imports what trains: keep out packages that the job does not use."""
+    asked = configuration(job)
+    machine.leave_out(*([] if asked.qat else ["torchao"]), *([] if asked.quantizes_base else ["bitsandbytes"]))
 
 
 def run(
