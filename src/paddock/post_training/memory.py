@@ -6,6 +6,7 @@ A formula would know one architecture. What autograd keeps of any model, adapter
 
 from __future__ import annotations
 
+import weakref
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,10 +16,11 @@ from torch import Tensor
 
 from paddock.post_training import sharding
 from paddock.post_training.adapters import Trainee
-from paddock.post_training.batches import collate
+from paddock.post_training.batches import Batch, collate
 from paddock.post_training.tokens import IGNORED, TokenizedRow
 
-_PROBE_TOKENS = 32
+_PROBE_TOKENS = 160
+"""Enough for the attention that longer rows go through."""
 
 _LOGIT_COPIES = 4
 """Logits, their log-probabilities, and a gradient of each are there at once."""
@@ -26,8 +28,10 @@ _LOGIT_COPIES = 4
 _MOMENTS = {"adam": 2, "adamw": 2, "sgd": 0}
 """What an optimiser keeps of each trained weight, in its own type."""
 
-_ALLOCATOR_SHARE = {"cpu": 1.5, "cuda": 1.0}
-"""What the C library keeps of freed tensors, between others that are not, comes to half of what is used."""
+_ALLOCATOR_SHARE = {"cpu": 1.4, "cuda": 1.0}
+"""What the C library does not give back of freed tensors, between others that live on, is four tenths of those."""
+_FIRST_PASS_BYTES = {"cpu": 80_000_000, "cuda": 0}
+"""Code and tables of the libraries that the first pass touches."""
 
 
 @dataclass(frozen=True)
@@ -41,45 +45,55 @@ class Kept:
 
 
 def probe(trainee: Trainee, row: TokenizedRow) -> Kept:
-    """What autograd keeps of a few of the row's tokens, and of twice as many. Draws no random numbers, and changes nothing:
-    dropout and computing anew are for training, offloading is left out."""
+    """What autograd keeps of the row's first tokens, against what it keeps of them twice. Draws no random numbers, and
+    changes nothing: dropout and computing anew are for training, offloading is left out."""
     trainee = replace(trainee, offload=None)
     was_training = trainee.model.training
     trainee.model.eval()
-    ids = (row.ids * _PROBE_TOKENS)[: 2 * _PROBE_TOKENS]
-    few, few_logits = _kept(trainee, ids[:_PROBE_TOKENS])
-    many, _ = _kept(trainee, ids)
+    length = min(len(row), _PROBE_TOKENS)
+    ids = row.ids[:length]
+    labels = array("i", [IGNORED] * (length - length // 2)) + ids[length - length // 2 :]
+    probes = [TokenizedRow(0, ids, labels, is_truncated=False)] * 2
+    one, one_logits = kept_bytes(trainee, collate(probes, [(0,)], 0))
+    two, two_logits = kept_bytes(trainee, collate(probes, [(0,), (1,)], 0))
     trainee.model.train(was_training)
-    per_place = (many - few) / _PROBE_TOKENS
-    return Kept(few - per_place * _PROBE_TOKENS, per_place, few_logits / (_PROBE_TOKENS // 2))
+    once = 2 * (one + one_logits) - (two + two_logits)
+    return Kept(once, (two - one) / length, (two_logits - one_logits) / (length // 2))
 
 
-def _kept(trainee: Trainee, ids: array[int]) -> tuple[int, int]:
-    """Bytes that the backward pass of one sequence waits for, apart from the weights themselves and logits; and those of
-    the logits. Its last few tokens bear a loss."""
-    labels = array("i", [IGNORED] * len(ids))
-    labels[-_PROBE_TOKENS // 2 :] = ids[-_PROBE_TOKENS // 2 :]
+def kept_bytes(trainee: Trainee, batch: Batch) -> tuple[int, int]:
+    """Bytes that the backward pass of a batch waits for, apart from the weights themselves and logits; and of the logits."""
     num_words: int = trainee.model.get_output_embeddings().weight.shape[0]
-    weights = {_address(t) for t in (*trainee.model.parameters(), *trainee.model.buffers())}
+    weights = {_address(tensor) for tensor in (*trainee.model.parameters(), *trainee.model.buffers())}
+    noted: list[weakref.ref[_Kept]] = []
+
+    def keep(tensor: Tensor) -> _Kept:
+        kept = _Kept(tensor)
+        noted.append(weakref.ref(kept))
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept.tensor):
+        log_probs, _ = trainee.log_probs(batch)
     others: dict[int, int] = {}
     logits: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        address = _address(tensor)
-        if address not in weights:
+    # What led nowhere is gone by now.
+    for tensor in [kept.tensor for kept in (reference() for reference in noted) if kept is not None]:
+        if _address(tensor) not in weights:
             found = logits if tensor.dim() and tensor.shape[-1] == num_words else others
-            found[address] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    batch = collate([TokenizedRow(0, ids, labels, is_truncated=False)], [(0,)], 0)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        log_probs, _ = trainee.log_probs(batch)  # as long as these live, so does all that was kept, at its address
-    del log_probs
+            found[_address(tensor)] = int(tensor.untyped_storage().nbytes())
+    del log_probs  # with it goes all that was kept
     return sum(others.values()), sum(logits.values())
 
 
+class _Kept:
+    """A tensor as long as autograd keeps it."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
 def _address(tensor: Tensor) -> int:
-    return sharding.local(tensor).untyped_storage().data_ptr()
+    return int(sharding.local(tensor).untyped_storage().data_ptr())
 
 
 def peak_bytes(
@@ -91,11 +105,12 @@ def peak_bytes(
 ) -> int:
     """The most that the process will hold: `held` is what it does now. `steps` are the rows of each batch of each step."""
     steps = [step for step in steps if step]
-    kept = probe(trainee, steps[0][0][0])
+    kept = probe(trainee, max((row for step in steps for rows in step for row in rows), key=len))
     gradients = sum(sharding.num_local_bytes(weight) for weight in trainee.trained.values())
     passes = max(_pass_bytes(trainee, kept, rows) for step in steps for rows in step)
     # Gradients come as activations go, unless those of an earlier batch wait for them.
     rest = gradients + passes if any(len(step) > 1 for step in steps) else max(gradients, passes)
+    held += _FIRST_PASS_BYTES[trainee.device.type]
     return round(held + _MOMENTS[optimizer_type] * gradients + rest)
 
 
