@@ -19,8 +19,8 @@ from paddock.post_training.adapters import Trainee
 from paddock.post_training.batches import Batch, collate
 from paddock.post_training.tokens import IGNORED, TokenizedRow
 
-_PROBE_TOKENS = 160
-"""Enough for the attention that longer rows go through."""
+_PROBE_TOKENS = 32
+"""Few, for what they take is not all given back."""
 
 _LOGIT_COPIES = 4
 """Logits, their log-probabilities, and a gradient of each are there at once."""
