@@ -158,10 +158,13 @@ def main() -> int:
 def tree() -> str:
     """The commit that is run, `-dirty` where files differ from it; the ledger aside, which every run changes."""
     root = Path(__file__).parents[1]
-    commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True)
-    changed = ["git", "status", "--porcelain", "--untracked-files=no", "--", ":!benchmarks/ledger.jsonl"]
-    is_dirty = subprocess.run(changed, cwd=root, capture_output=True, text=True).stdout != ""
-    return commit.stdout.strip() + "-dirty" * is_dirty if commit.returncode == 0 else "unknown"
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    is_dirty = git("status", "--porcelain", "--untracked-files=no", "--", ":!benchmarks/ledger.jsonl") != ""
+    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + "-dirty" * is_dirty
 
 
 def note(
