@@ -12,8 +12,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from paddock.errors import LostLeaseError
-from paddock.jobs import states
+import sqlalchemy as sa
+
+from paddock.errors import LostLeaseError, NoSpaceError
+from paddock.jobs import failures, states
 from paddock.jobs.job import Job
 from paddock.jobs.local import EXIT_NO_SPACE, EXIT_STOPPED, JobProcess
 from paddock.jobs.store import JobStore
@@ -68,6 +70,9 @@ class Worker:
         while not (self._stopping and not self._running):
             try:
                 self.tend()
+            except NoSpaceError:
+                log.error("The disk is full: what becomes of jobs is noted once there is room.")
+                time.sleep(1)
             except Exception:  # the database may be away for a while; jobs and their processes are still there
                 log.exception("The worker could not look after its jobs; it tries again.")
                 time.sleep(1)
@@ -108,9 +113,7 @@ class Worker:
             now, job_id, attempt = database.now(), process.job_id, process.attempt
             # None of these changes anything where the job ended properly or was cancelled.
             if process.exit_code == EXIT_NO_SPACE:
-                with contextlib.suppress(LostLeaseError):
-                    reason = "The disk is full. Make room, then send the request again."
-                    states.fail(connection, now, job_id, attempt, reason, retryable=True, log_tail=process.log_tail)
+                _fail(connection, now, job_id, attempt, failures.NO_SPACE, log_tail=process.log_tail)
             elif self._stopping or process.exit_code == EXIT_STOPPED:
                 states.hand_back(connection, now, job_id, attempt)
             else:
@@ -162,7 +165,31 @@ class Worker:
             )
             if job is None:
                 return
-            # A process that cannot be started leaves the job to `_recover`.
-            process = self._start_process(job, settings, self._data_dir.log_file(job.job_id, job.attempt))
+            # A process that cannot be started leaves the job to `_recover`, unless it would be no better then.
+            try:
+                process = self._start_process(job, settings, self._data_dir.log_file(job.job_id, job.attempt))
+            except OSError as error:
+                if failures.describe(error) != failures.NO_SPACE:
+                    raise
+                with self._jobs.database.write() as connection:
+                    now = self._jobs.database.now()
+                    _fail(connection, now, job.job_id, job.attempt, failures.NO_SPACE, log_tail=None)
+                continue
             log.info("Job %s (%s) runs as process %d, attempt %d.", job.job_id, job.kind, process.pid, job.attempt)
             self._running.append(process)
+
+
+def _fail(
+    connection: sa.Connection,
+    now: states.Now,
+    job_id: str,
+    attempt: int,
+    failure: failures.Failure,
+    *,
+    log_tail: str | None,
+) -> None:
+    """The attempt failed, unless it is over already."""
+    with contextlib.suppress(LostLeaseError):
+        states.fail(
+            connection, now, job_id, attempt, failure.reason, retryable=failure.retryable, log_tail=log_tail or None
+        )
