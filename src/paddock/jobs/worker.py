@@ -12,8 +12,6 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from paddock.errors import LostLeaseError, NoSpaceError
 from paddock.jobs import failures, states
 from paddock.jobs.job import Job
@@ -108,25 +106,30 @@ class Worker:
                 process.ask_to_stop(cancelled=not self._jobs.is_live(process.job_id, process.attempt))
             return
         process.reap()
+        # None of these changes anything where the job ended properly or was cancelled.
+        if process.exit_code == EXIT_NO_SPACE:
+            self._fail_without_space(process.job_id, process.attempt, process.log_tail)
+        else:
+            self._give_back(process)
+        self._running.remove(process)
+
+    def _give_back(self, process: JobProcess) -> None:
+        """The process is gone: its job waits again, or has failed where that happened too often."""
         database = self._jobs.database
         with database.write() as connection:
             now, job_id, attempt = database.now(), process.job_id, process.attempt
-            # None of these changes anything where the job ended properly or was cancelled.
-            if process.exit_code == EXIT_NO_SPACE:
-                _fail(connection, now, job_id, attempt, failures.NO_SPACE, log_tail=process.log_tail)
-            elif self._stopping or process.exit_code == EXIT_STOPPED:
+            if self._stopping or process.exit_code == EXIT_STOPPED:
                 states.hand_back(connection, now, job_id, attempt)
-            else:
-                states.lose(
-                    connection,
-                    now,
-                    job_id,
-                    attempt,
-                    max_lost=self._settings.max_lost_attempts,
-                    reason=process.ending(),
-                    log_tail=process.log_tail,
-                )
-        self._running.remove(process)
+                return
+            states.lose(
+                connection,
+                now,
+                job_id,
+                attempt,
+                max_lost=self._settings.max_lost_attempts,
+                reason=process.ending(),
+                log_tail=process.log_tail,
+            )
 
     def _recover(self) -> None:
         """Schedule jobs again that nobody runs. On SQLite this server is the only one, so every other is gone."""
@@ -171,25 +174,22 @@ class Worker:
             except OSError as error:
                 if failures.describe(error) != failures.NO_SPACE:
                     raise
-                with self._jobs.database.write() as connection:
-                    now = self._jobs.database.now()
-                    _fail(connection, now, job.job_id, job.attempt, failures.NO_SPACE, log_tail=None)
+                self._fail_without_space(job.job_id, job.attempt)
                 continue
             log.info("Job %s (%s) runs as process %d, attempt %d.", job.job_id, job.kind, process.pid, job.attempt)
             self._running.append(process)
 
-
-def _fail(
-    connection: sa.Connection,
-    now: states.Now,
-    job_id: str,
-    attempt: int,
-    failure: failures.Failure,
-    *,
-    log_tail: str | None,
-) -> None:
-    """The attempt failed, unless it is over already."""
-    with contextlib.suppress(LostLeaseError):
-        states.fail(
-            connection, now, job_id, attempt, failure.reason, retryable=failure.retryable, log_tail=log_tail or None
-        )
+    def _fail_without_space(self, job_id: str, attempt: int, log_tail: str | None = None) -> None:
+        """Note that the disk was full, unless the attempt is over already."""
+        database = self._jobs.database
+        failure = failures.NO_SPACE
+        with database.write() as connection, contextlib.suppress(LostLeaseError):
+            states.fail(
+                connection,
+                database.now(),
+                job_id,
+                attempt,
+                failure.reason,
+                retryable=failure.retryable,
+                log_tail=log_tail,
+            )
