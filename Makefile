@@ -48,6 +48,7 @@ fuzz: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/jobs.py
+	$(BIN)/python benchmarks/cancels.py
 	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/hostile.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/overload.py
