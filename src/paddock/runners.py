@@ -23,7 +23,13 @@ Runner = Callable[[Progress, Resources], None]
 def _eval(progress: Progress, resources: Resources) -> None:
     from paddock.evaluation import job
 
-    job.run(progress, resources.datasets, resources.evaluation, resources.inference)
+    job.run(
+        progress,
+        resources.datasets,
+        resources.evaluation,
+        resources.inference,
+        is_last_attempt=progress.job.num_retries >= resources.settings.max_job_retries,
+    )
 
 
 def _post_training(progress: Progress, resources: Resources) -> None:
@@ -128,9 +134,18 @@ def end_badly(progress: Progress, settings: Settings, error: Exception, log_file
     try:
         with database.write() as connection:
             now = database.now()
-            if failure.is_passing and job.num_retries < settings.max_job_retries:
-                delay_seconds = settings.job_retry_seconds * 2**job.num_retries
-                states.retry(connection, now, job.job_id, job.attempt, failure.reason, delay_seconds=delay_seconds)
+            # An attempt that got something done begins the count anew: there is an end to how often that can be.
+            num_retries = 0 if progress.has_advanced else job.num_retries
+            if failure.is_passing and num_retries < settings.max_job_retries:
+                states.retry(
+                    connection,
+                    now,
+                    job.job_id,
+                    job.attempt,
+                    failure.reason,
+                    delay_seconds=settings.job_retry_seconds * 2**num_retries,
+                    num_retries=num_retries + 1,
+                )
             else:
                 states.fail(
                     connection,

@@ -52,7 +52,8 @@ class Model:
 
 class Engine(Protocol):
     """One source of models. Every call may raise `InvalidRequestError` (the model cannot do what is asked),
-    `BackendError` (it is down or answered nonsense) or `BackendTimeoutError`. Cancelling its task takes it back."""
+    `BackendAwayError` (it is down or busy), `BackendError` (it broke off or answered nonsense) or `BackendTimeoutError`.
+    Cancelling its task takes it back."""
 
     max_concurrency: int
     """How many calls are worth having in flight at once."""

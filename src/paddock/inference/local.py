@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from paddock.egress import Egress
-from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
+from paddock.errors import BackendAwayError, BackendError, BackendTimeoutError, InvalidRequestError
 from paddock.inference.engine import Generation, Message, Model, Sampling
 from paddock.inference.engine_messages import (
     ChatRequest,
@@ -156,7 +156,7 @@ class LocalEngine:
         except TimeoutError:
             raise BackendTimeoutError("The engine for local models did not answer in time.") from None
         except aiohttp.ClientConnectorError:
-            raise BackendError("The engine for local models is not there: no server runs on this folder.") from None
+            raise BackendAwayError("The engine for local models is not there: no server runs on this folder.") from None
         except aiohttp.ClientError:
             raise BackendError(
                 "The engine for local models ended before it answered; the server's log says how. "
