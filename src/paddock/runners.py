@@ -68,6 +68,13 @@ RUNNERS: dict[str, Runner] = {
 }
 
 
+def make_ready() -> None:
+    """Import what an evaluation needs, while there is none yet. What training needs would fill the memory."""
+    import aiohttp  # noqa: F401
+
+    import paddock.evaluation.job  # noqa: F401
+
+
 def run_job(settings: Settings, job_id: str, attempt: int) -> int:
     """Do one attempt at a job, in this process. Returns the process's exit code."""
     local.prepare_process(settings)
