@@ -10,6 +10,7 @@ from pathlib import Path
 from paddock import wiring
 from paddock.errors import LostLeaseError, NoSpaceError
 from paddock.jobs import failures, local, states
+from paddock.jobs.job import Job
 from paddock.jobs.progress import Progress, StopRequestedError
 from paddock.settings import Settings
 from paddock.wiring import Resources
@@ -66,6 +67,13 @@ RUNNERS: dict[str, Runner] = {
 }
 
 
+def make_ready() -> None:
+    """Import what an evaluation needs, while there is none yet. What training needs would fill the memory."""
+    import aiohttp  # noqa: F401
+
+    import paddock.evaluation.job  # noqa: F401
+
+
 def run_job(settings: Settings, job_id: str, attempt: int) -> int:
     """Do one attempt at a job, in this process. Returns the process's exit code."""
     local.prepare_process(settings)
@@ -75,6 +83,7 @@ def run_job(settings: Settings, job_id: str, attempt: int) -> int:
     if job.attempt != attempt or job.status is not states.JobStatus.IN_PROGRESS:
         log.info("Attempt %d of job %s is over before it began.", attempt, job_id)
         return 0
+    _leave_out_unused_packages(job)
     progress = Progress(job, resources.jobs)
     local.on_terminate(progress.ask_to_stop)
     local.on_cancel(progress.cancel)
@@ -93,6 +102,14 @@ def run_job(settings: Settings, job_id: str, attempt: int) -> int:
         log.exception("The job fails.")
         return end_badly(progress, settings, error, resources.data_dir.log_file(job_id, attempt))
     return end_well(progress)
+
+
+def _leave_out_unused_packages(job: Job) -> None:
+    """For this process, which does no other job: not for the function in `RUNNERS`, which may be called for several."""
+    if RUNNERS[job.kind] is _post_training:
+        from paddock.post_training.job import leave_out_unused_packages
+
+        leave_out_unused_packages(job)
 
 
 def end_well(progress: Progress) -> int:
@@ -118,6 +135,7 @@ def train_along(settings: Settings, job_id: str, attempt: int, *, rank: int, mee
         return 1
     from paddock.post_training.job import work_along
 
+    _leave_out_unused_packages(job)
     progress = Progress(job, resources.jobs)
     stores = resources.datasets, resources.checkpoints, resources.inference
     try:

@@ -76,6 +76,10 @@ class Engine(Protocol):
         in a conversation."""
         ...
 
+    def folders(self, model: Model) -> Sequence[str]:
+        """Where the model's files are: folders or hub ids, an adapter's before its base's; none for a remote model."""
+        ...
+
     async def close(self) -> None:
         """Give back connections."""
         ...

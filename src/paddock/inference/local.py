@@ -93,6 +93,11 @@ class LocalEngine:
         if not url.startswith("data:"):
             self._linked_images.check(url)
 
+    def folders(self, model: Model) -> Sequence[str]:
+        """See `Engine`."""
+        files = self._files(model)
+        return [files.weights] if files.adapter is None else [files.adapter, files.weights]
+
     async def close(self) -> None:
         """See `Engine`."""
         await self._session.close()

@@ -144,6 +144,10 @@ class RemoteEngine:
             raise BackendError(f"{self._name} gave a score that is not a finite number.")
         return [scores[index] for index in range(len(items))]
 
+    def folders(self, model: Model) -> Sequence[str]:
+        """See `Engine`."""
+        return ()
+
     def check_image(self, model: Model, url: str) -> None:
         """See `Engine`. What its models see is the server's to say."""
 
