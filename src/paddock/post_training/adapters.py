@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +19,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import Parameter
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from paddock.errors import InvalidRequestError
-from paddock.post_training import modules, optimizers, sharding
+from paddock.post_training import attention, modules, optimizers, sharding
 from paddock.post_training.batches import Batch, Pack, collate
 from paddock.post_training.config import Config, Lora
 from paddock.post_training.losses import token_log_probs
@@ -33,11 +32,6 @@ from paddock.post_training.sharding import Shards
 from paddock.post_training.source import Source
 from paddock.post_training.team import Team
 from paddock.post_training.tokens import IGNORED, TokenizedRow
-
-_SHORT = 128
-"""Up to so many tokens, torch's fused attention in bfloat16 on a CPU is two to eight times slower, backward, than plain
-products (torch 2.13, AVX-512)."""
-
 
 @dataclass(frozen=True)
 class Trainee:
@@ -53,6 +47,7 @@ class Trainee:
     offload: Offload | None
     scaler: Any
     shards: Shards | None
+    attends_by_row: bool = False
 
     @cached_property
     def trained(self) -> dict[str, Parameter]:
@@ -73,36 +68,39 @@ class Trainee:
         """log p of every token that bears a loss (N), and which places they are (B, T-1: the token after each place).
 
         Only those places go through the output layer, which for a large vocabulary is most of the work."""
-        is_target_BT = (batch.labels_BT[:, 1:] != IGNORED).to(self.device)
-        targets_N = batch.labels_BT[:, 1:].to(self.device)[is_target_BT]
-        # Right padding needs no mask in a causal model; positions that begin anew are what keeps packed rows apart.
-        positions = {} if batch.positions_BT is None else {"position_ids": batch.positions_BT.to(self.device)}
-        num_places = batch.ids_BT.shape[1]
+        is_target_BT = batch.labels_BT[:, 1:] != IGNORED
+        targets_N = batch.labels_BT[:, 1:][is_target_BT].to(self.device)
         with nullcontext() if self.offload is None else self.offload.saving():
-            with self._computing(num_places), _only(self.model.get_output_embeddings(), is_target_BT):
-                logits_1NV = self.model(input_ids=batch.ids_BT.to(self.device), use_cache=False, **positions).logits
+            with self._computing(), _only(self.model.get_output_embeddings(), self._is_chosen(batch, is_target_BT)):
+                logits_1NV = self.model(**self._inputs(batch), use_cache=False).logits
             if self.shards is not None and torch.is_grad_enabled():
                 self.shards.look()
             return token_log_probs(logits_1NV[0], targets_N), is_target_BT
 
-    @contextmanager
-    def _computing(self, num_places: int) -> Iterator[None]:
-        with ExitStack() as contexts:
-            if self.compute is not torch.float32 and not self.is_adapter:
-                contexts.enter_context(torch.autocast(self.device.type, self.compute))
-            is_slow = self.device.type == "cpu" and self.compute is torch.bfloat16 and num_places <= _SHORT
-            # What is computed anew in the backward pass is out of this context, and must not be another kernel's.
-            if is_slow and not self.recomputes:
-                contexts.enter_context(sdpa_kernel(SDPBackend.MATH))
-            yield
+    def _inputs(self, batch: Batch) -> dict[str, Tensor]:
+        if self.attends_by_row:
+            return {"input_ids": batch.ids_BT[batch.is_real_BT][None], **attention.arguments(batch.member_lengths)}
+        # Right padding needs no mask in a causal model; positions that begin anew are what keeps packed rows apart.
+        positions = {} if batch.positions_BT is None else {"position_ids": batch.positions_BT.to(self.device)}
+        return {"input_ids": batch.ids_BT.to(self.device), **positions}
+
+    def _is_chosen(self, batch: Batch, is_target_BT: Tensor) -> Tensor:
+        """Which places of the model's input foretell a token that bears a loss."""
+        is_chosen_BT = torch.cat([is_target_BT, torch.zeros(len(is_target_BT), 1, dtype=torch.bool)], dim=1)
+        return is_chosen_BT[batch.is_real_BT][None] if self.attends_by_row else is_chosen_BT.to(self.device)
+
+    def _computing(self) -> AbstractContextManager[Any]:
+        if self.compute is torch.float32 or self.is_adapter:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.compute)
 
 
 @contextmanager
-def _only(output_layer: nn.Module, is_target_BT: Tensor) -> Iterator[None]:
+def _only(output_layer: nn.Module, is_chosen_BT: Tensor) -> Iterator[None]:
     """Inside, the model's output layer sees the hidden states of the chosen places alone, as one sequence."""
 
     def choose(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0][:, :-1][is_target_BT].unsqueeze(0), *inputs[1:])
+        return (inputs[0][is_chosen_BT].unsqueeze(0), *inputs[1:])
 
     hook = output_layer.register_forward_pre_hook(choose)
     try:
@@ -143,6 +141,7 @@ def load(source: Source, folder: Path, config: Config, team: Team, *, scratch: P
         _recompute_activations(model, source.model_id)
     if config.preference is not None:
         _switch_off_dropout(model)
+    attends_by_row = device.type == "cpu" and attention.use(model)
     model = model.to(device)
     shards = None
     if not team.is_alone:
@@ -159,6 +158,7 @@ def load(source: Source, folder: Path, config: Config, team: Team, *, scratch: P
         offload=Offload(model, device, scratch) if config.activation_offloading else None,
         scaler=optimizers.make_scaler(compute, device),
         shards=shards,
+        attends_by_row=attends_by_row,
     )
     assert all(p.dtype is torch.float32 for p in trainee.trained.values())
     return trainee
