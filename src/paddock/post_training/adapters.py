@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from paddock.errors import InvalidRequestError
-from paddock.post_training import attention, modules, optimizers, sharding
+from paddock.post_training import attention, head, modules, optimizers, sharding
 from paddock.post_training.batches import Batch, Pack, collate
 from paddock.post_training.config import Config, Lora
 from paddock.post_training.losses import token_log_probs
@@ -33,11 +33,14 @@ from paddock.post_training.source import Source
 from paddock.post_training.team import Team
 from paddock.post_training.tokens import IGNORED, TokenizedRow
 
+
 @dataclass(frozen=True)
 class Trainee:
     """A model in training. `is_adapter` tells whether only an adapter is; `compute` is the type of its products;
     `recomputes` whether activations are computed anew in the backward pass instead of kept, `offload` where they are kept
-    if not in place. `scaler` is of the losses, in float16; `shards` where several workers hold the weights."""
+    if not in place. `scaler` is of the losses, in float16; `shards` where several workers hold the weights.
+    `attends_by_row` tells whether batches go through it without padding (`attention`), `fuses_head` whether its output layer and the loss
+    are one (`head`)."""
 
     model: Any
     device: torch.device
@@ -47,7 +50,8 @@ class Trainee:
     offload: Offload | None
     scaler: Any
     shards: Shards | None
-    attends_by_row: bool = False
+    attends_by_row: bool
+    fuses_head: bool
 
     @cached_property
     def trained(self) -> dict[str, Parameter]:
@@ -70,12 +74,20 @@ class Trainee:
         Only those places go through the output layer, which for a large vocabulary is most of the work."""
         is_target_BT = batch.labels_BT[:, 1:] != IGNORED
         targets_N = batch.labels_BT[:, 1:][is_target_BT].to(self.device)
+        output_layer = self.model.get_output_embeddings()
         with nullcontext() if self.offload is None else self.offload.saving():
-            with self._computing(), _only(self.model.get_output_embeddings(), self._is_chosen(batch, is_target_BT)):
-                logits_1NV = self.model(**self._inputs(batch), use_cache=False).logits
+            with (
+                self._computing(),
+                _only(output_layer, self._is_chosen(batch, is_target_BT)),
+                head.left_out(output_layer) if self.fuses_head else nullcontext(),
+            ):
+                # Logits, or what they are made of where the output layer is left out.
+                outputs_NX = self.model(**self._inputs(batch), use_cache=False).logits[0]
             if self.shards is not None and torch.is_grad_enabled():
                 self.shards.look()
-            return token_log_probs(logits_1NV[0], targets_N), is_target_BT
+            if self.fuses_head:
+                return head.log_probs(outputs_NX.to(self.compute), output_layer.weight, targets_N), is_target_BT
+            return token_log_probs(outputs_NX, targets_N), is_target_BT
 
     def _inputs(self, batch: Batch) -> dict[str, Tensor]:
         if self.attends_by_row:
@@ -127,6 +139,9 @@ def load(source: Source, folder: Path, config: Config, team: Team, *, scratch: P
     model = _load_base(folder, source.model_id, compute if is_adapter else torch.float32, **quantized)
     if quantized:
         quantized_base.keep_as_loaded(model)
+    is_cpu = device.type == "cpu"
+    has_last_head = is_cpu and team.is_alone and head.is_last(model)
+    attends_by_row = is_cpu and attention.use(model)
     if is_adapter:
         model = _with_adapter(model, source, config)
     elif source.adapter is not None:
@@ -141,7 +156,6 @@ def load(source: Source, folder: Path, config: Config, team: Team, *, scratch: P
         _recompute_activations(model, source.model_id)
     if config.preference is not None:
         _switch_off_dropout(model)
-    attends_by_row = device.type == "cpu" and attention.use(model)
     model = model.to(device)
     shards = None
     if not team.is_alone:
@@ -159,6 +173,7 @@ def load(source: Source, folder: Path, config: Config, team: Team, *, scratch: P
         scaler=optimizers.make_scaler(compute, device),
         shards=shards,
         attends_by_row=attends_by_row,
+        fuses_head=has_last_head and head.is_product(model.get_output_embeddings()),
     )
     assert all(p.dtype is torch.float32 for p in trainee.trained.values())
     return trainee
@@ -169,7 +184,7 @@ def check_packing(trainee: Trainee, rows: Sequence[TokenizedRow], packs: Sequenc
 
     Two packs that differ in their first row alone must give the others the very same probabilities."""
     pack = next((pack for pack in packs if len(pack) > 1), None)
-    if pack is None:
+    if pack is None or trainee.attends_by_row:  # where rows are joined anyway, that was seen at once
         return
     first = replace(rows[pack[0]], labels=array("i", [IGNORED] * len(rows[pack[0]])))
     others = [rows[number] for number in pack[1:]]

@@ -26,31 +26,37 @@ _MAX_PRODUCTS = 512
 attention: three times at 128, one and a half times at 512 (torch 2.13, AVX-512)."""
 
 _PROBE_LENGTHS = (3, 2, 4)
-_PROBE_TOLERANCE = 0.05
 
 
 def use(model: Any) -> bool:
-    """Switch a causal language model to attention row by row. False, and nothing is changed, where it attends in a way that
-    is not known here."""
+    """Switch a causal language model to attention row by row. False, and nothing is changed, for one that attends in a way
+    that is not known here, or in which rows of one sequence know of each other by other means."""
     kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or _KNOWN_LAYERS)
     if not getattr(model, "_supports_attention_backend", False) or not kinds <= _KNOWN_LAYERS:
         return False
     before = model.config._attn_implementation
-    apart_BT = torch.arange(len(_PROBE_LENGTHS) * max(_PROBE_LENGTHS)).view(len(_PROBE_LENGTHS), -1)
-    joined_T = torch.cat([ids_T[:n] for ids_T, n in zip(apart_BT, _PROBE_LENGTHS, strict=True)])
+    apart_BT = torch.arange(1, 1 + len(_PROBE_LENGTHS) * max(_PROBE_LENGTHS)).view(len(_PROBE_LENGTHS), -1)
+    rows = [ids_T[:length] for ids_T, length in zip(apart_BT, _PROBE_LENGTHS, strict=True)]
     with torch.no_grad():
-        logits_BTV = model(input_ids=apart_BT, use_cache=False).logits.float()
-        expected_TV = torch.cat([logits_TV[:n] for logits_TV, n in zip(logits_BTV, _PROBE_LENGTHS, strict=True)])
+        logits_BTV = model(input_ids=apart_BT, use_cache=False).logits
         model.set_attn_implementation(_NAME)
         try:
-            found_TV = model(input_ids=joined_T[None], use_cache=False, **arguments(_PROBE_LENGTHS)).logits[0].float()
+            joined, other = (
+                model(
+                    input_ids=torch.cat([first, *rows[1:]])[None], use_cache=False, **arguments(_PROBE_LENGTHS)
+                ).logits[0]
+                for first in (rows[0], rows[0].flip(0))
+            )
         except (TypeError, ValueError):
-            is_same = False
-        else:
-            is_same = bool((found_TV - expected_TV).norm() <= _PROBE_TOLERANCE * expected_TV.norm())
-    if not is_same:
+            model.set_attn_implementation(before)
+            return False
+    apart = torch.cat([logits[:length] for logits, length in zip(logits_BTV, _PROBE_LENGTHS, strict=True)])
+    is_same = (joined - apart).norm() <= torch.finfo(apart.dtype).eps ** 0.5 * apart.norm()
+    keeps_apart = torch.equal(joined[_PROBE_LENGTHS[0] :], other[_PROBE_LENGTHS[0] :])
+    if not (is_same and keeps_apart):
         model.set_attn_implementation(before)
-    return is_same
+        return False
+    return True
 
 
 def arguments(lengths: Sequence[int]) -> dict[str, Tensor]:
@@ -75,9 +81,8 @@ def row_by_row(
     position_bias: Tensor | None = None,
     **_others: Any,
 ) -> tuple[Tensor, None]:
-    """The attention of one layer, in transformers' form; returns (1, T, H, D). Raises `ValueError` for what it does not know.
-
-    `cu_seq_lens_q` are the places where rows begin, and the end."""
+    """The attention of one layer, in transformers' form; returns (1, T, H, D). Raises `ValueError` for a kind that it does
+    not know. `cu_seq_lens_q` are the places where rows begin, and the end."""
     if attention_mask is not None or softcap is not None or s_aux is not None or position_bias is not None:
         raise ValueError("attention of another kind")
     if not getattr(module, "is_causal", True):

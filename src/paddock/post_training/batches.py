@@ -26,11 +26,11 @@ Pack = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences padded at the right, `is_real_BT` where they are not. `positions_BT` counts anew at each row of a pack, and is
-    None without packs.
-    `members` are the numbers of the rows, in their order; `row_indices` their places in the dataset, `member_labels` how
-    many tokens of each bear a loss, `member_lengths` how many it has. `num_tokens` is without padding. A spare batch is one of which nothing counts: a worker
-    without a share of its own goes through it to keep step with the others."""
+    """Sequences padded at the right, `is_real_BT` where they are not. `positions_BT` counts anew at each row of a pack, and
+    is None without packs. `members` are the numbers of the rows, in their order; `row_indices` their places in the dataset,
+    `member_labels` how many tokens of each bear a loss, `member_lengths` how many it has. `num_tokens` is without padding. A
+    spare batch is one of which nothing counts: a worker without a share of its own goes through it to keep step with the
+    others."""
 
     ids_BT: Tensor
     labels_BT: Tensor
