@@ -39,8 +39,8 @@ class Trainee:
     """A model in training. `is_adapter` tells whether only an adapter is; `compute` is the type of its products;
     `recomputes` whether activations are computed anew in the backward pass instead of kept, `offload` where they are kept
     if not in place. `scaler` is of the losses, in float16; `shards` where several workers hold the weights.
-    `attends_by_row` tells whether batches go through it without padding (`attention`), `fuses_head` whether its output layer and the loss
-    are one (`head`)."""
+    `attends_by_row` tells whether batches go through it without padding (`attention`), `fuses_head` whether its output layer
+    and the loss are one (`head`)."""
 
     model: Any
     device: torch.device
