@@ -189,7 +189,8 @@ class Settings(_Section):
     max_lost_attempts: int = Field(default=3, ge=1)
     """How often a job's process may be lost (killed, crashed) before the job fails."""
     max_job_retries: int = Field(default=5, ge=0)
-    """How often a job is put off because a model server is away or late, before it fails."""
+    """How often in a row, with nothing done between, a job is put off because a model server is away or late, before it
+    fails."""
     job_retry_seconds: float = Field(default=2.0, ge=0)
     """How long it is put off the first time; each further time twice as long."""
     keep_logs_days: float | None = Field(default=None, ge=0)
