@@ -102,9 +102,9 @@ class Trainee:
         return is_chosen_BT[batch.is_real_BT][None] if self.attends_by_row else is_chosen_BT.to(self.device)
 
     def _computing(self) -> AbstractContextManager[Any]:
-        if self.compute is torch.float32 or self.is_adapter:
-            return nullcontext()
-        return torch.autocast(self.device.type, self.compute)
+        is_mixed = self.compute is not torch.float32 and not self.is_adapter
+        context: AbstractContextManager[Any] = torch.autocast(self.device.type, self.compute, enabled=is_mixed)
+        return context
 
 
 @contextmanager

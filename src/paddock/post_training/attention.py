@@ -90,34 +90,37 @@ def row_by_row(
     lengths = cu_seq_lens_q.diff().tolist()
     # Where whole weights are trained, positions make float32 of queries and keys.
     states = (query_1HTD.to(value_1KTD.dtype), key_1KTD.to(value_1KTD.dtype), value_1KTD)
-    rows = zip(*(state.split(lengths, dim=2) for state in states), strict=True)
-    attended = [_attend(*row, scaling, dropout, sliding_window).transpose(1, 2) for row in rows]
+    window = sliding_window or max(lengths)
+    attended = [
+        _attend(query_1HnD, key_1KnD, value_1KnD, scaling, dropout, window).transpose(1, 2)
+        for query_1HnD, key_1KnD, value_1KnD in zip(*(state.split(lengths, dim=2) for state in states), strict=True)
+    ]
     return torch.cat(attended, dim=1), None
 
 
 def _attend(
-    query_1HnD: Tensor, key_1KnD: Tensor, value_1KnD: Tensor, scaling: float, dropout: float, window: int | None
+    query_1HnD: Tensor, key_1KnD: Tensor, value_1KnD: Tensor, scaling: float, dropout: float, window: int
 ) -> Tensor:
     length = query_1HnD.shape[2]
-    is_windowed = window is not None and length > window
+    num_shared = query_1HnD.shape[1] // key_1KnD.shape[1]
     if query_1HnD.dtype is torch.bfloat16 and length <= _MAX_PRODUCTS:
-        num_shared = query_1HnD.shape[1] // key_1KnD.shape[1]
         if num_shared > 1:
             key_1KnD, value_1KnD = (states.repeat_interleave(num_shared, dim=1) for states in (key_1KnD, value_1KnD))
-        mask_nn = torch.full((length, length), -torch.inf, dtype=query_1HnD.dtype).triu_(1)
-        if is_windowed:
-            mask_nn += torch.full_like(mask_nn, -torch.inf).tril_(-window)
+        mask_nn = torch.full((length, length), -torch.inf, dtype=query_1HnD.dtype)
+        mask_nn = mask_nn.triu(1) + mask_nn.tril(-window) if window < length else mask_nn.triu_(1)
         scores_Hnn = torch.baddbmm(mask_nn, query_1HnD[0], key_1KnD[0].transpose(1, 2), alpha=scaling)
         weights_Hnn = drop(scores_Hnn.softmax(dim=-1), dropout, training=dropout > 0)
         return torch.bmm(weights_Hnn, value_1KnD[0])[None]
-    mask_nn = torch.ones(length, length, dtype=torch.bool).tril_().triu_(1 - window) if is_windowed else None
+    is_visible_nn = None
+    if window < length:
+        is_visible_nn = torch.ones(length, length, dtype=torch.bool).tril_().triu_(1 - window)
     return scaled_dot_product_attention(
         *(query_1HnD, key_1KnD, value_1KnD),
-        attn_mask=mask_nn,
+        attn_mask=is_visible_nn,
         dropout_p=dropout,
-        is_causal=not is_windowed,
+        is_causal=is_visible_nn is None,
         scale=scaling,
-        enable_gqa=query_1HnD.shape[1] != key_1KnD.shape[1],
+        enable_gqa=num_shared > 1,
     )
 
 

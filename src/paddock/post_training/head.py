@@ -30,7 +30,7 @@ def is_last(model: Any) -> bool:
             logits = model(input_ids=torch.tensor([[0, 1]]), use_cache=False).logits
     finally:
         hook.remove()
-    return torch.equal(logits, made[0])
+    return bool(torch.equal(logits, made[0]))
 
 
 def is_product(layer: nn.Module) -> bool:
@@ -54,7 +54,7 @@ def log_probs(hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor) -> Tensor
     return found
 
 
-class _LogProbs(torch.autograd.Function):
+class _LogProbs(torch.autograd.Function):  # type: ignore[misc]  # torch is not followed
     @staticmethod
     def forward(ctx: Any, hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, has_backward: bool) -> Tensor:
         by_hidden, by_weight, *_ = (has_backward and needed for needed in ctx.needs_input_grad)
