@@ -54,6 +54,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/evaluation_resume.py --rows 20000
 	$(BIN)/python benchmarks/overload.py
 	$(BIN)/python benchmarks/dataset_rows.py
+	$(BIN)/python benchmarks/training.py
 
 coverage-sim: $(STAMP)
 	$(BIN)/python benchmarks/coverage_sim.py
