@@ -184,7 +184,7 @@ class _Evaluation:
         if answer is None:
             return {"score": None, "error": f"There is no answer to score: {generation['error']}"}
         try:
-            sample = Sample(prompts.input_query(row), prompts.expected_answer(row), answer)
+            sample = Sample(prompts.input_query(row), prompts.expected_answer(row), answer, row)
             if scorer.needs_expected_answer and sample.expected_answer is None:
                 raise UnreadableRowError("The row has no `answer` to compare with.", column="answer")
             standing = _standing(row)
@@ -193,6 +193,8 @@ class _Evaluation:
             return {"score": None, "error": str(error)}
         except CannotScoreError as error:
             return {"score": None, "error": error.reason, **error.extras}
+        if "weight" in score and "weight" in standing:
+            standing = {**standing, "weight": score["weight"] * standing["weight"]}
         return {**score, **standing}
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from paddock.evaluation.schemas import (
@@ -30,6 +30,8 @@ class Sample:
     input_query: str | None
     expected_answer: str | None
     generated_answer: str
+    row: Mapping[str, Any] = field(default_factory=dict)
+    """The row itself, for functions that read columns of their own."""
 
 
 class CannotScoreError(Exception):
@@ -48,6 +50,8 @@ class Scorer:
 
     score: Callable[[Sample, Ask], Awaitable[Score]]
     needs_expected_answer: bool
+    columns: tuple[str, ...] = ()
+    """What a row must have besides, to be taken on at all."""
 
 
 @dataclass(frozen=True)

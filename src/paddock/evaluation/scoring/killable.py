@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 def require(pointer: str, *modules: str) -> None:
     """Raise `InvalidRequestError` unless these are installed; nothing is imported."""
-    missing = [name for name in ("pebble", *modules) if importlib.util.find_spec(name) is None]
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         raise InvalidRequestError(
             f"This scoring function needs {', '.join(missing)}, which the server lacks: pip install 'paddock[{_EXTRA}]'",
