@@ -16,8 +16,8 @@ from paddock.evaluation.calibration import CORRECTED, Corrector
 from paddock.evaluation.plan import FunctionRun, Plan
 from paddock.evaluation.result_store import ResultStore, RowResult
 from paddock.evaluation.schemas import ScoringResult
-from paddock.evaluation.scoring.aggregation import Aggregator
-from paddock.evaluation.scoring.function import Score, aggregations
+from paddock.evaluation.scoring.aggregation import aggregator_of
+from paddock.evaluation.scoring.function import Score
 from paddock.jobs.job import Job
 
 _CHUNK_ROWS = 1000
@@ -45,7 +45,7 @@ def stream(job: Job, results: ResultStore) -> Iterator[str]:
 
 def _stream_scores(job: Job, run: FunctionRun, num_rows: int, results: ResultStore) -> Iterator[str]:
     """A `ScoringResult`: the score rows as they are stored, aggregated on their way."""
-    aggregator = Aggregator(aggregations(run.params))
+    aggregator = aggregator_of(run.params)
     corrector = None if run.judge is None else _corrector(job, run, results)
     yield '{"score_rows":['
     separator = ""
@@ -110,7 +110,7 @@ class Collected:
 
 
 def _scoring_result(run: FunctionRun, rows: list[Score]) -> ScoringResult:
-    aggregator = Aggregator(aggregations(run.params))
+    aggregator = aggregator_of(run.params)
     for row in rows:
         aggregator.add(row)
     return ScoringResult(score_rows=rows, aggregated_results=aggregator.results())

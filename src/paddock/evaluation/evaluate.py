@@ -18,14 +18,12 @@ from paddock.evaluation import prompts
 from paddock.evaluation.plan import FunctionRun, Plan
 from paddock.evaluation.prompts import UnreadableRowError
 from paddock.evaluation.result_store import RowResult
-from paddock.evaluation.scoring.function import Ask, CannotScoreError, Sample, Score
+from paddock.evaluation.scoring.function import GREEDY, Ask, CannotScoreError, Sample, Score
 from paddock.inference.engine import Engine, Generation, Message, Model, Sampling
 from paddock.inference.inference import Inference
 
 NUM_CALLS_TO_GIVE_UP = 8
 """An evaluation fails when the first calls of one of its models, this many or all there are, failed in the same way."""
-
-_JUDGE_SAMPLING = Sampling(temperature=0.0)
 
 _CALL_ERRORS = (InvalidRequestError, BackendError, BackendTimeoutError)
 
@@ -183,16 +181,17 @@ class _Evaluation:
         answer = generation["generated_answer"]
         if answer is None:
             return {"score": None, "error": f"There is no answer to score: {generation['error']}"}
+        standing: Score = {}
         try:
+            standing = _standing(row)
             sample = Sample(prompts.input_query(row), prompts.expected_answer(row), answer, row)
             if scorer.needs_expected_answer and sample.expected_answer is None:
                 raise UnreadableRowError("The row has no `answer` to compare with.", column="answer")
-            standing = _standing(row)
             score = await scorer.score(sample, ask)
         except UnreadableRowError as error:
             return {"score": None, "error": str(error)}
         except CannotScoreError as error:
-            return {"score": None, "error": error.reason, **error.extras}
+            return {"score": None, "error": error.reason, **error.extras, **standing}
         if "weight" in score and "weight" in standing:
             standing = {**standing, "weight": score["weight"] * standing["weight"]}
         return {**score, **standing}
@@ -204,13 +203,13 @@ def _standing(row: Mapping[str, Any]) -> Score:
     return {name: value for name, value in known.items() if value is not None}
 
 
-async def _ask_judge(judge: Caller, prompt: str) -> str:
+async def _ask_judge(judge: Caller, prompt: str, sampling: Sampling = GREEDY) -> str:
     try:
-        reply = await judge.chat([{"role": "user", "content": prompt}], _JUDGE_SAMPLING)
+        reply = await judge.chat([{"role": "user", "content": prompt}], sampling)
     except CallError as error:
         raise CannotScoreError(f"The judge did not answer: {error}") from None
     return reply.text
 
 
-async def _no_judge(_prompt: str) -> str:
-    raise AssertionError("this scoring function has no judge")
+async def _no_judge(prompt: str, sampling: Sampling = GREEDY) -> str:
+    raise AssertionError(f"this scoring function has no judge to ask {prompt!r} at {sampling}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from paddock.evaluation.schemas import (
     AggregationFunctionType,
@@ -12,6 +12,7 @@ from paddock.evaluation.schemas import (
     LLMAsJudgeScoringFnParams,
     RegexParserScoringFnParams,
 )
+from paddock.inference.engine import Sampling
 
 Params = BasicScoringFnParams | RegexParserScoringFnParams | LLMAsJudgeScoringFnParams
 
@@ -19,8 +20,15 @@ Score = dict[str, Any]
 """A score row: `score`, a number or a text, and whatever else the function has to say. In a row that could not be
 scored it is null, and `error` says why."""
 
-Ask = Callable[[str], Awaitable[str]]
-"""How a function asks its judge: a prompt, and the judge's reply. Raises `CannotScoreError`."""
+GREEDY = Sampling(temperature=0.0)
+
+
+class Ask(Protocol):
+    """How a function asks its judge."""
+
+    async def __call__(self, prompt: str, sampling: Sampling = GREEDY) -> str:
+        """The judge's reply. Raises `CannotScoreError`."""
+        ...
 
 
 @dataclass(frozen=True)
