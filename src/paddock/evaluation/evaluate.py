@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -33,12 +33,14 @@ Emit = Callable[[RowResult], Awaitable[None]]
 @dataclass(frozen=True)
 class Todo:
     """A row, and what is still to be found out about it: its generation, unless that is known, and these functions'
-    scores."""
+    scores. `index` is the number of the result: of rows with several samples each sample has its own. A generation that
+    `is_recalled` is known from elsewhere, and a result of this evaluation all the same."""
 
     index: int
     row: Mapping[str, Any]
     generation: Mapping[str, Any] | None
     function_ids: Sequence[str]
+    is_recalled: bool = False
 
 
 class CallError(Exception):
@@ -140,25 +142,30 @@ class _Evaluation:
         for todo in todos:
             generation = todo.generation
             if generation is None:
-                generation = await self._generate(todo.row)
+                generation = await self._generate(todo)
+            if todo.generation is None or todo.is_recalled:
                 await self._emit(RowResult(todo.index, generation=generation))
             await self._score_all(todo, generation)
 
-    async def _generate(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _generate(self, todo: Todo) -> Mapping[str, Any]:
         candidate = self._candidate
         assert candidate is not None
+        sampling = candidate.sampling
+        if sampling.seed is not None:
+            sampling = replace(sampling, seed=sampling.seed + todo.index)
         try:
-            messages = prompts.messages(row, candidate.system)
-            generation = await self._callers[candidate.model.model_id].chat(messages, candidate.sampling)
+            messages = prompts.messages(todo.row, candidate.system)
+            generation = await self._callers[candidate.model.model_id].chat(messages, sampling)
         except (UnreadableRowError, CallError) as error:
             return {"generated_answer": None, "error": str(error)}
-        return {
+        answered = {
             "generated_answer": generation.text,
             "finish_reason": generation.finish_reason,
             "num_prompt_tokens": generation.num_prompt_tokens,
             "num_generated_tokens": generation.num_generated_tokens,
             "latency_seconds": generation.latency_seconds,
         }
+        return answered if sampling.seed is None else {**answered, "seed": sampling.seed}
 
     async def _score_all(self, todo: Todo, generation: Mapping[str, Any]) -> None:
         num_left = len(todo.function_ids)

@@ -6,6 +6,7 @@ A job stores its plan, so that nothing that is registered or configured meanwhil
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,10 @@ class Candidate:
 
     model: Model
     sampling: Sampling
+    """Where answers are drawn, `seed` is that of result 0; result i is drawn from seed + i."""
     system: Message | None
+    num_samples: int = 1
+    pass_at_k: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,11 @@ class Plan:
 
     candidate: Candidate | None
     functions: tuple[FunctionRun, ...]
+
+    @property
+    def num_samples(self) -> int:
+        """How many results a row has."""
+        return 1 if self.candidate is None else self.candidate.num_samples
 
     @property
     def function_ids(self) -> Sequence[str]:
@@ -88,6 +97,8 @@ def from_json(stored: Mapping[str, Any]) -> Plan:
             model=Model(**candidate["model"]),
             sampling=Sampling(**{**candidate["sampling"], "stop": tuple(candidate["sampling"]["stop"])}),
             system=candidate["system"],
+            num_samples=candidate.get("num_samples", 1),
+            pass_at_k=tuple(candidate.get("pass_at_k", ())),
         ),
         functions=tuple(
             FunctionRun(
@@ -118,6 +129,8 @@ def resolve(
     if config.num_examples is not None and config.num_examples < 1:
         raise InvalidRequestError("`num_examples` must be at least 1.", pointer=f"{pointer}/num_examples")
     message = candidate.system_message
+    drawn = sampling(candidate.sampling_params, f"{at}/sampling_params")
+    _check_samples(config, drawn, pointer)
 
     def check_image(url: str) -> None:
         inference.engine(model).check_image(model, url)
@@ -125,8 +138,10 @@ def resolve(
     return Plan(
         Candidate(
             model=model,
-            sampling=sampling(candidate.sampling_params, f"{at}/sampling_params"),
+            sampling=_seeded(drawn, config.seed),
             system=None if message is None else prompts.system_message(message, f"{at}/system_message", check_image),
+            num_samples=config.num_samples or 1,
+            pass_at_k=tuple(dict.fromkeys(config.pass_at_k or ())),
         ),
         functions=resolve_functions(
             function_ids,
@@ -137,6 +152,31 @@ def resolve(
             functions_pointer=functions_pointer,
         ),
     )
+
+
+def _check_samples(config: BenchmarkConfig, drawn: Sampling, pointer: str) -> None:
+    """Raise `InvalidRequestError` for samples or a seed where nothing is drawn, and for a pass@k of more than there are."""
+    num_samples = config.num_samples or 1
+    for name, is_asked in (("num_samples", num_samples > 1), ("seed", config.seed is not None)):
+        if is_asked and drawn.temperature == 0:
+            raise InvalidRequestError(
+                f"A greedy model gives the same answer each time, so `{name}` changes nothing: sample with a strategy "
+                "of `top_p` (a temperature over 0) or `top_k`.",
+                pointer=f"{pointer}/{name}",
+            )
+    for index, k in enumerate(config.pass_at_k or ()):
+        if not 1 <= k <= num_samples:
+            raise InvalidRequestError(
+                f"pass@{k} is told of at least {k} samples, and there are {num_samples}: send `num_samples`.",
+                pointer=f"{pointer}/pass_at_k/{index}",
+            )
+
+
+def _seeded(drawn: Sampling, seed: int | None) -> Sampling:
+    """The same with a seed, where anything is drawn: the one given, or any."""
+    if drawn.temperature == 0:
+        return drawn
+    return dataclasses.replace(drawn, seed=secrets.randbits(31) if seed is None else seed)
 
 
 def resolve_functions(
@@ -240,6 +280,13 @@ def sampling(params: SamplingParams, pointer: str) -> Sampling:
         repetition_penalty=penalty,
         stop=stop,
     )
+
+
+def num_results(job: Job) -> int:
+    """How many results a job finds out: one for each sample of each row. Those of labelled rows follow."""
+    candidate = job.request["plan"]["candidate"]
+    samples: int = candidate.get("num_samples", 1)
+    return num_rows(job) * samples
 
 
 def num_rows(job: Job) -> int:

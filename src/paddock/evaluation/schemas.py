@@ -246,6 +246,12 @@ class BenchmarkConfig(RequestBody):
         "will be evaluated",
     )
 
+    num_samples: int | None = _extension("Answers to each row, drawn independently.", ge=1, le=1000)
+    pass_at_k: list[int] | None = _extension(
+        "For each k the probability that one of k answers is right is told, by `pass@k`.", max_length=20
+    )
+    seed: int | None = _extension("What the answers are drawn from.", ge=0, lt=2**53)
+
     _pointer: str = PrivateAttr(default="")
 
     @property
