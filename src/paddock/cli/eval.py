@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from paddock import terminal
-from paddock.cli import comparisons, row_files
+from paddock.cli import bundles, comparisons, row_files
 from paddock.cli.options import command_line, follow_job, follow_option, json_option, speaks_to_server
 from paddock.client import Client, quoted
 
@@ -171,6 +171,10 @@ def compare(client: Client, job_ids: tuple[str, ...], adjustment: str, as_json: 
     terminal.out().print(comparisons.shown_as_table(answer["data"]))
     for found in answer["data"]:
         terminal.out().print(comparisons.remarks(found))
+
+
+eval_.add_command(bundles.export)
+eval_.add_command(bundles.rescore)
 
 
 def _result_path(benchmark_id: str, job_id: str) -> str:

@@ -8,6 +8,7 @@ one that it found anything out about; those between that it did not get to say s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from paddock import wire
@@ -23,9 +24,9 @@ from paddock.jobs.job import Job
 
 _CHUNK_ROWS = 1000
 
-_NOT_EVALUATED = "This row was not evaluated: the job ended before."
-_NO_GENERATION = wire.to_json({"generated_answer": None, "error": _NOT_EVALUATED})
-_NO_SCORE = wire.to_json({"score": None, "error": _NOT_EVALUATED})
+NOT_EVALUATED = "This row was not evaluated: the job ended before."
+_NO_GENERATION = wire.to_json({"generated_answer": None, "error": NOT_EVALUATED})
+_NO_SCORE = wire.to_json({"score": None, "error": NOT_EVALUATED})
 
 
 def stream(job: Job, results: ResultStore) -> Iterator[str]:
@@ -46,18 +47,41 @@ def stream(job: Job, results: ResultStore) -> Iterator[str]:
     yield "}}"
 
 
+def aggregates(job: Job, results: ResultStore) -> dict[str, Any]:
+    """Function id → its aggregated results, of an ended job."""
+    resolved = plan.from_json(job.request["plan"])
+    num_rows = -(-results.num_rows(job.job_id) // resolved.num_samples)
+    found = {}
+    for run in resolved.functions:
+        summary = _summary(job, resolved, run, results)
+        for text in _score_texts(job, resolved, run, num_rows, results):
+            summary.add(wire.from_json(text))
+        found[run.function_id] = summary.results()
+    return found
+
+
+def _summary(job: Job, resolved: Plan, run: FunctionRun, results: ResultStore) -> Summary:
+    return Summary(resolved, run, None if run.judge is None else _corrector(job, run, results))
+
+
+def _score_texts(job: Job, resolved: Plan, run: FunctionRun, num_rows: int, results: ResultStore) -> Iterator[str]:
+    n = resolved.num_samples
+    for start, end in _chunks(num_rows):
+        found = results.score_texts(job.job_id, run.function_id, start * n, end * n)
+        yield from (found.get(index, _NO_SCORE) for index in range(start * n, end * n))
+
+
 def _stream_scores(job: Job, resolved: Plan, run: FunctionRun, num_rows: int, results: ResultStore) -> Iterator[str]:
     """A `ScoringResult`: the score rows as they are stored, aggregated on their way."""
     n = resolved.num_samples
-    summary = Summary(resolved, run, None if run.judge is None else _corrector(job, run, results))
+    summary = _summary(job, resolved, run, results)
     yield '{"score_rows":['
     separator = ""
-    for start, end in _chunks(num_rows):
-        found = results.score_texts(job.job_id, run.function_id, start * n, end * n)
-        texts = [found.get(index, _NO_SCORE) for index in range(start * n, end * n)]
-        for text in texts:
+    texts = _score_texts(job, resolved, run, num_rows, results)
+    while some := list(islice(texts, _CHUNK_ROWS * n)):
+        for text in some:
             summary.add(wire.from_json(text))
-        yield separator + ",".join(texts if n == 1 else _grouped(texts, n, samples.score_of))
+        yield separator + ",".join(some if n == 1 else _grouped(some, n, samples.score_of))
         separator = ","
     yield f'],"aggregated_results":{wire.to_json(summary.results())}}}'
 

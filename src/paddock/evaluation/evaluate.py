@@ -18,7 +18,7 @@ from paddock.evaluation import prompts
 from paddock.evaluation.plan import FunctionRun, Plan
 from paddock.evaluation.prompts import UnreadableRowError
 from paddock.evaluation.result_store import RowResult
-from paddock.evaluation.scoring.function import GREEDY, Ask, CannotScoreError, Sample, Score
+from paddock.evaluation.scoring.function import GREEDY, Ask, CannotScoreError, Sample, Score, Scorer
 from paddock.inference.engine import Engine, Generation, Message, Model, Sampling
 from paddock.inference.inference import Inference
 
@@ -185,23 +185,28 @@ class _Evaluation:
 
     async def _score(self, function_id: str, row: Mapping[str, Any], generation: Mapping[str, Any]) -> Score:
         scorer, ask = self._scorers[function_id]
-        answer = generation["generated_answer"]
-        if answer is None:
-            return {"score": None, "error": f"There is no answer to score: {generation['error']}"}
-        standing: Score = {}
-        try:
-            standing = _standing(row)
-            sample = Sample(prompts.input_query(row), prompts.expected_answer(row), answer, row)
-            if scorer.needs_expected_answer and sample.expected_answer is None:
-                raise UnreadableRowError("The row has no `answer` to compare with.", column="answer")
-            score = await scorer.score(sample, ask)
-        except UnreadableRowError as error:
-            return {"score": None, "error": str(error)}
-        except CannotScoreError as error:
-            return {"score": None, "error": error.reason, **error.extras, **standing}
-        if "weight" in score and "weight" in standing:
-            standing = {**standing, "weight": score["weight"] * standing["weight"]}
-        return {**score, **standing}
+        return await score_row(scorer, ask, row, generation)
+
+
+async def score_row(scorer: Scorer, ask: Ask, row: Mapping[str, Any], generation: Mapping[str, Any]) -> Score:
+    """The score row of an answer, with what aggregation needs to know of its row."""
+    answer = generation["generated_answer"]
+    if answer is None:
+        return {"score": None, "error": f"There is no answer to score: {generation['error']}"}
+    standing: Score = {}
+    try:
+        standing = _standing(row)
+        sample = Sample(prompts.input_query(row), prompts.expected_answer(row), answer, row)
+        if scorer.needs_expected_answer and sample.expected_answer is None:
+            raise UnreadableRowError("The row has no `answer` to compare with.", column="answer")
+        score = await scorer.score(sample, ask)
+    except UnreadableRowError as error:
+        return {"score": None, "error": str(error)}
+    except CannotScoreError as error:
+        return {"score": None, "error": error.reason, **error.extras, **standing}
+    if "weight" in score and "weight" in standing:
+        standing = {**standing, "weight": score["weight"] * standing["weight"]}
+    return {**score, **standing}
 
 
 def _standing(row: Mapping[str, Any]) -> Score:

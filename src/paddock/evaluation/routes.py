@@ -12,7 +12,15 @@ from fastapi.responses import StreamingResponse
 
 from paddock import routing
 from paddock.errors import ConflictError
-from paddock.evaluation import answer, benchmark_routes, comparison_routes, plan, scoring_routes, submission
+from paddock.evaluation import (
+    answer,
+    benchmark_routes,
+    bundle_routes,
+    comparison_routes,
+    plan,
+    scoring_routes,
+    submission,
+)
 from paddock.evaluation.answer import Collected
 from paddock.evaluation.benchmark_routes import Datasets, Evaluation
 from paddock.evaluation.evaluate import Todo, evaluate
@@ -164,5 +172,5 @@ def _json(text: str) -> Response:
 
 
 router = APIRouter()
-for _routes in (_eval, benchmark_routes.router, comparison_routes.router, scoring_routes.router):
+for _routes in (_eval, benchmark_routes.router, bundle_routes.router, comparison_routes.router, scoring_routes.router):
     router.include_router(_routes)

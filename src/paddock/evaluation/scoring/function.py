@@ -83,6 +83,15 @@ def completed(params: Params, defaults: Params) -> Params:
     return defaults.model_copy(update={name: value for name, value in given.items() if value not in (None, [])})
 
 
+def replies(score: Score) -> list[str]:
+    """All that a judge said about a score row, in the order in which it was asked."""
+    if "judge_replies" in score:
+        return list(score["judge_replies"])
+    if "verdicts" in score:
+        return [verdict["judge_feedback"] for verdict in score["verdicts"]]
+    return [score["judge_feedback"]] if "judge_feedback" in score else []
+
+
 def aggregations(params: Params) -> list[AggregationFunctionType]:
     """The aggregation functions that parameters ask for, each once."""
     return list(dict.fromkeys(params.aggregation_functions))
