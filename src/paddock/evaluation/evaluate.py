@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError, PaddockError
 from paddock.evaluation import prompts
@@ -26,6 +25,8 @@ NUM_CALLS_TO_GIVE_UP = 8
 """An evaluation fails when the first calls of one of its models, this many or all there are, failed in the same way."""
 
 _CALL_ERRORS = (InvalidRequestError, BackendError, BackendTimeoutError)
+
+T = TypeVar("T")
 
 Emit = Callable[[RowResult], Awaitable[None]]
 
@@ -61,9 +62,16 @@ class Caller:
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Generation:
         """The model's answer. Raises `CallError`, or the engine's error when it is given up on."""
+        return await self._call(lambda: self._engine.chat(self._model, messages, sampling))
+
+    async def rerank(self, query: str, items: Sequence[str]) -> list[float]:
+        """The model's scores. Raises as `chat` does."""
+        return await self._call(lambda: self._engine.rerank(self._model, query, items))
+
+    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
         try:
             async with self._limit:
-                generation = await self._engine.chat(self._model, messages, sampling)
+                answer = await call()
         except _CALL_ERRORS as error:
             if not self._is_proven:
                 self._errors.append(error)
@@ -71,7 +79,7 @@ class Caller:
                     self.check()
             raise CallError(error.detail) from None
         self._is_proven = True
-        return generation
+        return answer
 
     def check(self) -> None:
         """Raise the error that all calls so far met, if they all failed and in the same way."""
@@ -118,7 +126,7 @@ class _Evaluation:
     def __init__(self, plan: Plan, inference: Inference, emit: Emit, proven: Collection[str]) -> None:
         self._candidate = plan.candidate
         self._emit = emit
-        models = {run.judge.model_id: run.judge for run in plan.functions if run.judge is not None}
+        models = {model.model_id: model for run in plan.functions for model in run.models}
         if plan.candidate is not None:
             models[plan.candidate.model.model_id] = plan.candidate.model
         engines = {model_id: inference.engine(model) for model_id, model in models.items()}
@@ -132,7 +140,10 @@ class _Evaluation:
         self.num_rows_in_flight = sum(engine.max_concurrency for engine in limits) or 1
 
     def _ask_of(self, run: FunctionRun) -> Ask:
-        return _no_judge if run.judge is None else partial(_ask_judge, self._callers[run.judge.model_id])
+        judge, embedder = (
+            None if model is None else self._callers[model.model_id] for model in (run.judge, run.embedder)
+        )
+        return _Judge(judge, embedder)
 
     def check(self) -> None:
         for caller in self._callers.values():
@@ -215,13 +226,26 @@ def _standing(row: Mapping[str, Any]) -> Score:
     return {name: value for name, value in known.items() if value is not None}
 
 
-async def _ask_judge(judge: Caller, prompt: str, sampling: Sampling = GREEDY) -> str:
-    try:
-        reply = await judge.chat([{"role": "user", "content": prompt}], sampling)
-    except CallError as error:
-        raise CannotScoreError(f"The judge did not answer: {error}") from None
-    return reply.text
+class _Judge:
+    """Whom a scoring function asks: its judge, and the model that compares texts, where it has them."""
 
+    def __init__(self, judge: Caller | None, embedder: Caller | None) -> None:
+        self._judge = judge
+        self._embedder = embedder
 
-async def _no_judge(prompt: str, sampling: Sampling = GREEDY) -> str:
-    raise AssertionError(f"this scoring function has no judge to ask {prompt!r} at {sampling}")
+    async def __call__(self, prompt: str, sampling: Sampling = GREEDY) -> str:
+        """See `Ask`."""
+        assert self._judge is not None, "this scoring function has no judge"
+        try:
+            reply = await self._judge.chat([{"role": "user", "content": prompt}], sampling)
+        except CallError as error:
+            raise CannotScoreError(f"The judge did not answer: {error}") from None
+        return reply.text
+
+    async def similarities(self, text: str, others: Sequence[str]) -> list[float]:
+        """See `Ask`."""
+        assert self._embedder is not None, "this scoring function compares no texts"
+        try:
+            return await self._embedder.rerank(text, others)
+        except CallError as error:
+            raise CannotScoreError(f"The embedding model did not answer: {error}") from None

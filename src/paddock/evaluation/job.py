@@ -124,8 +124,8 @@ def _proven_models(job_id: str, resolved: Plan, evaluation: EvaluationStore) -> 
     assert resolved.candidate is not None
     proven = [resolved.candidate.model.model_id] if evaluation.results.has_answer(job_id) else []
     for run in resolved.functions:
-        if run.judge is not None and evaluation.results.has_score(job_id, run.function_id):
-            proven.append(run.judge.model_id)
+        if run.models and evaluation.results.has_score(job_id, run.function_id):
+            proven += [model.model_id for model in run.models]
     return proven
 
 
@@ -133,7 +133,9 @@ def _forget_failures(progress: Progress, resolved: Plan, proven: Collection[str]
     """A model that has never answered was away in the attempts before: what failed because of it is asked again."""
     assert resolved.candidate is not None
     is_candidate_away = resolved.candidate.model.model_id not in proven
-    functions = [run.function_id for run in resolved.functions if run.judge and run.judge.model_id not in proven]
+    functions = [
+        run.function_id for run in resolved.functions if any(model.model_id not in proven for model in run.models)
+    ]
     if progress.job.num_retries and (is_candidate_away or functions):
         with progress.write() as connection:
             result_store.forget(connection, progress.job.job_id, None if is_candidate_away else functions)

@@ -37,6 +37,13 @@ class FunctionRun:
     kind: str
     params: Params
     judge: Model | None
+    embedder: Model | None = None
+    """What compares texts, for functions that ask it."""
+
+    @property
+    def models(self) -> Sequence[Model]:
+        """The models that it asks."""
+        return [model for model in (self.judge, self.embedder) if model is not None]
 
     def scorer(self, pointer: str = "") -> Scorer:
         """The function made ready. Raises `InvalidRequestError` below `pointer` for parameters that cannot be right."""
@@ -82,6 +89,7 @@ class Plan:
                     "params": function.params.model_dump(mode="json"),
                     "judge": None if function.judge is None else dataclasses.asdict(function.judge),
                 }
+                | ({} if function.embedder is None else {"embedder": dataclasses.asdict(function.embedder)})
                 for function in self.functions
             ],
         }
@@ -106,6 +114,7 @@ def from_json(stored: Mapping[str, Any]) -> Plan:
                 kind=function["kind"],
                 params=function_store.params_from_json(function["params"]),
                 judge=None if function["judge"] is None else Model(**function["judge"]),
+                embedder=Model(**function["embedder"]) if "embedder" in function else None,
             )
             for function in stored["functions"]
         ),
@@ -225,8 +234,13 @@ def _run(
                 pointer=f"{at}/type",
             )
         params = completed(given, params)
-    judge = None
-    if isinstance(params, LLMAsJudgeScoringFnParams):
+    judge = embedder = None
+    asks_judge = SCORING_FUNCTIONS[definition.kind].asks_judge
+    if isinstance(params, LLMAsJudgeScoringFnParams) and not asks_judge and params.judge_model:
+        raise InvalidRequestError(
+            f'{function_id} asks no judge: leave its `judge_model` empty ("").', pointer=f"{at}/judge_model"
+        )
+    if isinstance(params, LLMAsJudgeScoringFnParams) and asks_judge:
         if not params.judge_model:
             raise InvalidRequestError(
                 f"{function_id} needs a judge: name its model in `{pointer.rpartition('/')[2]}`, as "
@@ -234,7 +248,15 @@ def _run(
                 pointer=pointer,
             )
         judge = language_model(params.judge_model, inference, f"{at}/judge_model")
-    run = FunctionRun(function_id, definition.kind, params, judge)
+    if isinstance(params, LLMAsJudgeScoringFnParams) and params.embedding_model:
+        embedder = inference.find_for(params.embedding_model, f"{at}/embedding_model")
+        if embedder.model_type != "embedding":
+            raise InvalidRequestError(
+                f"The model {embedder.model_id} is of the type {embedder.model_type!r}: texts are compared by one of "
+                "the type 'embedding'.",
+                pointer=f"{at}/embedding_model",
+            )
+    run = FunctionRun(function_id, definition.kind, params, judge, embedder)
     run.scorer(at)
     return run
 

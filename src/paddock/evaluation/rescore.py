@@ -19,7 +19,7 @@ from paddock.evaluation.evaluate import score_row
 from paddock.evaluation.plan import FunctionRun, Plan
 from paddock.evaluation.schemas import LLMAsJudgeScoringFnParams
 from paddock.evaluation.scoring import KINDS, SCORING_FUNCTIONS
-from paddock.evaluation.scoring.function import GREEDY, Ask, CannotScoreError, Params, Score, completed, replies
+from paddock.evaluation.scoring.function import GREEDY, CannotScoreError, Params, Score, completed, replies
 from paddock.inference.engine import Sampling
 
 _CHUNK_RESULTS = 200
@@ -73,7 +73,7 @@ def _run(function_id: str, given: Any) -> FunctionRun:
             f"There is no scoring function {function_id!r} here. One of your own needs its parameters, with their `type`."
         )
     defaults = SCORING_FUNCTIONS[kind].defaults
-    if isinstance(defaults, LLMAsJudgeScoringFnParams):
+    if isinstance(defaults, LLMAsJudgeScoringFnParams):  # or a model that compares texts
         raise InvalidRequestError(
             f"{function_id} asks a judge, and without a server there is none: `paddock scoring score` runs it there."
         )
@@ -124,20 +124,29 @@ async def _scored(results: Iterable[Result], run: FunctionRun, *, is_own: bool) 
     async def score(result: Result) -> tuple[Result, Score]:
         if result.generation is None or (is_own and result.recorded is None):
             return result, {"score": None, "error": NOT_EVALUATED}
-        return result, await score_row(scorer, _replay(result.recorded), result.row, result.generation)
+        return result, await score_row(scorer, _Replay(result.recorded), result.row, result.generation)
 
     return list(await asyncio.gather(*(score(result) for result in results)))
 
 
-def _replay(recorded: Score | None) -> Ask:
+class _Replay:
     """A judge that says again what it said when the result was recorded, and fails where it failed then."""
-    said = iter(() if recorded is None else replies(recorded))
 
-    async def ask(prompt: str, sampling: Sampling = GREEDY) -> str:
+    def __init__(self, recorded: Score | None) -> None:
+        self._error = None if recorded is None else recorded.get("error")
+        self._replies = iter(() if recorded is None else replies(recorded))
+        self._similarities = iter(() if recorded is None else recorded.get("similarities", ()))
+
+    async def __call__(self, prompt: str, sampling: Sampling = GREEDY) -> str:
+        """See `Ask`."""
+        return str(self._next(self._replies, f"{prompt[:100]!r} ({sampling})"))
+
+    async def similarities(self, text: str, others: Sequence[str]) -> list[float]:
+        """See `Ask`."""
+        return [float(self._next(self._similarities, f"{text[:50]!r} beside {other[:50]!r}")) for other in others]
+
+    def _next(self, said: Iterator[Any], asked: str) -> Any:
         reply = next(said, None)
         if reply is None:
-            known = None if recorded is None else recorded.get("error")
-            raise CannotScoreError(known or f"The bundle has no reply to this prompt: {prompt[:100]!r} ({sampling}).")
+            raise CannotScoreError(self._error or f"The bundle does not say what was answered to {asked}.")
         return reply
-
-    return ask

@@ -184,6 +184,9 @@ class LLMAsJudgeScoringFnParams(Schema):
     score_range: list[float] | None = _extension(
         "The least and the greatest score that a verdict can be; another one is no verdict.", min_length=2, max_length=2
     )
+    embedding_model: str | None = _extension(
+        "What compares texts for those of `braintrust::…` that need it: a model of the type `embedding`."
+    )
     pairwise: PairwiseJudging | None = _extension(
         "The template shows two answers, the generated and the expected one, and asks which is better."
     )

@@ -7,6 +7,7 @@ score rows into results; how sure those are is the business of `evaluation.stati
 from __future__ import annotations
 
 from paddock.evaluation.scoring.bfcl import BFCL
+from paddock.evaluation.scoring.braintrust import BRAINTRUST
 from paddock.evaluation.scoring.docvqa import DOCVQA
 from paddock.evaluation.scoring.equality import EQUALITY
 from paddock.evaluation.scoring.function import ScoringFunction
@@ -29,6 +30,7 @@ SCORING_FUNCTIONS: dict[str, ScoringFunction] = {
     "llm-as-judge::base": JUDGE,
     "llm-as-judge::405b-simpleqa": SIMPLEQA,
     **TEXT_OVERLAP,
+    **BRAINTRUST,
 }
 """Function id → what it does. A job stores the id, so an id keeps its meaning."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -28,6 +28,10 @@ class Ask(Protocol):
 
     async def __call__(self, prompt: str, sampling: Sampling = GREEDY) -> str:
         """The judge's reply. Raises `CannotScoreError`."""
+        ...
+
+    async def similarities(self, text: str, others: Sequence[str]) -> list[float]:
+        """How alike a text and each of the others are, by the embedding model. Raises `CannotScoreError`."""
         ...
 
 
@@ -73,6 +77,8 @@ class ScoringFunction:
     prepare: Callable[[Any, str], Scorer]
     """Parameters (of the class of `defaults`, complete) and their JSON pointer → what scores with them. Raises
     `InvalidRequestError`."""
+    asks_judge: bool = True
+    """Whether one with a judge's parameters asks it."""
 
 
 def completed(params: Params, defaults: Params) -> Params:

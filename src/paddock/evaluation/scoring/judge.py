@@ -119,6 +119,11 @@ def prepare(params: LLMAsJudgeScoringFnParams, pointer: str, grades: Mapping[str
 
 def _check(params: LLMAsJudgeScoringFnParams, placeholders: list[str], pointer: str) -> None:
     """Raise `InvalidRequestError` for options that cannot be meant."""
+    if params.embedding_model:
+        raise InvalidRequestError(
+            "This judge compares no texts by their embeddings: leave `embedding_model` out.",
+            pointer=f"{pointer}/embedding_model",
+        )
     pairwise, score_range = params.pairwise, params.score_range
     if score_range is not None and not score_range[0] < score_range[1]:
         raise InvalidRequestError(
