@@ -61,6 +61,19 @@ def fetch(name: str) -> Path:
         ) from error
 
 
+def file_on_disk(name: str, file: str) -> Path | None:
+    """A file of a model that is on this machine, in its folder or the hub's cache, or None. Nothing is fetched."""
+    if Path(name).is_absolute():
+        found = Path(name) / file
+        return found if found.is_file() else None
+    if _HUB_ID.fullmatch(name) is None:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, file)
+    return Path(cached) if isinstance(cached, str) else None
+
+
 def read_config(folder: Path, name: str) -> dict[str, Any]:
     """A model's `config.json`, or an adapter's `adapter_config.json`. Raises `InvalidRequestError` naming the model."""
     for file in ("config.json", "adapter_config.json"):

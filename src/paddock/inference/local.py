@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from paddock.egress import Egress
-from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
+from paddock.errors import BackendAwayError, BackendError, BackendTimeoutError, InvalidRequestError
 from paddock.inference.engine import Generation, Message, Model, Sampling
 from paddock.inference.engine_messages import (
     ChatRequest,
@@ -93,6 +93,11 @@ class LocalEngine:
         if not url.startswith("data:"):
             self._linked_images.check(url)
 
+    def folders(self, model: Model) -> Sequence[str]:
+        """See `Engine`."""
+        files = self._files(model)
+        return [files.weights] if files.adapter is None else [files.adapter, files.weights]
+
     async def close(self) -> None:
         """See `Engine`."""
         await self._session.close()
@@ -151,7 +156,7 @@ class LocalEngine:
         except TimeoutError:
             raise BackendTimeoutError("The engine for local models did not answer in time.") from None
         except aiohttp.ClientConnectorError:
-            raise BackendError("The engine for local models is not there: no server runs on this folder.") from None
+            raise BackendAwayError("The engine for local models is not there: no server runs on this folder.") from None
         except aiohttp.ClientError:
             raise BackendError(
                 "The engine for local models ended before it answered; the server's log says how. "

@@ -11,7 +11,8 @@ import asyncio
 import importlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -110,6 +111,16 @@ class _Client:
     anchor: str
     replies: list[str] = field(default_factory=list)
     similarities: list[float] = field(default_factory=list)
+    error: Exception | None = None
+    """What kept a call from its answer: no matter of autoevals'."""
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.error = error
+            raise
 
     def __post_init__(self) -> None:
         self.chat = SimpleNamespace(completions=SimpleNamespace(create=self._complete))
@@ -125,9 +136,10 @@ class _Client:
         name, schema = tool["function"]["name"], json.dumps(tool["function"]["parameters"], ensure_ascii=False)
         self.replies.append("")
         position = len(self.replies) - 1
-        reply = await self.ask(_CALL.format(prompt=prompt, name=name, schema=schema), self.sampling)
-        self.replies[position] = reply
-        arguments = json.dumps(_arguments(reply))
+        with self._noted():
+            reply = await self.ask(_CALL.format(prompt=prompt, name=name, schema=schema), self.sampling)
+            self.replies[position] = reply
+            arguments = json.dumps(_arguments(reply))
         call = {"type": "function", "function": {"name": name, "arguments": arguments}}
         return {"choices": [{"message": {"role": "assistant", "content": None, "tool_calls": [call]}}]}
 
@@ -138,7 +150,8 @@ class _Client:
 
     async def cosine(self, text: str, other: str) -> float:
         """How alike two texts are."""
-        (found,) = await self.ask.similarities(text, [other])
+        with self._noted():
+            (found,) = await self.ask.similarities(text, [other])
         cosine = min(max(found, -1.0), 1.0)
         self.similarities.append(cosine)
         return cosine
@@ -185,9 +198,10 @@ async def _evaluated(measure: Measure, sample: Sample, client: _Client) -> Any:
         return await evaluator.eval_async(
             output=sample.generated_answer, expected=sample.expected_answer, input=sample.input_query, context=context
         )
-    except CannotScoreError:
-        raise
-    except Exception as error:  # it reads a model's reply without looking: a key that is missing, a sum over nothing
+    except Exception as error:
+        if error is client.error:
+            raise
+        # autoevals reads a model's reply without looking: a key that is missing, a sum over nothing.
         raise CannotScoreError(
             f"autoevals cannot make a score of the judge's reply ({type(error).__name__}: {str(error)[:200]})."
         ) from None

@@ -193,6 +193,18 @@ def test_without_the_extra_it_is_refused_by_name(monkeypatch: pytest.MonkeyPatch
         scored(FACTUALITY, SAMPLE, Judge(lambda _: "", lambda *_: 1.0))
 
 
+def test_what_keeps_the_judge_from_answering_is_no_matter_of_the_reply() -> None:
+    class AwayError(Exception):
+        pass
+
+    class Away(Judge):
+        async def __call__(self, prompt: str, sampling: Sampling = GREEDY) -> str:
+            raise AwayError
+
+    with pytest.raises(AwayError):
+        scored(FACTUALITY, SAMPLE, Away(lambda _: "", lambda *_: 1.0))
+
+
 # ------------------------------------------------------------------------------------------------ in a job
 
 
