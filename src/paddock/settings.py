@@ -174,6 +174,8 @@ class Settings(_Section):
     """How long a connection without a request stays open."""
     max_evaluate_rows: int = Field(default=1000, ge=1)
     """The most rows that one `evaluate_rows` request takes; more are a job's work."""
+    generation_cache_rows: int = Field(default=0, ge=0)
+    """How many greedy generations are kept for evaluations that ask the same model the same again; 0 keeps none."""
     max_running_jobs: int = Field(default=2, ge=1)
     """Jobs that run at once, each in a process of its own."""
     max_running_jobs_of_kind: dict[str, Annotated[int, Field(ge=0)]] = {}
