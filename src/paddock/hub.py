@@ -21,6 +21,11 @@ _FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 """What is fetched from a hub: configuration, tokenizer, safetensors. No pickles, no code."""
 
 
+def named(settings: Settings) -> list[str]:
+    """The hub ids that `hub_models` names one by one."""
+    return [name for name in settings.hub_models if _HUB_ID.fullmatch(name) is not None]
+
+
 def is_allowed(name: str, settings: Settings) -> bool:
     """Whether a model may be named without being registered: a folder below `model_roots`, or a hub id that matches
     `hub_models`."""
@@ -59,6 +64,21 @@ def fetch(name: str) -> Path:
         raise InvalidRequestError(
             f"The model {name} is not in the local cache and cannot be fetched from the hub ({type(error).__name__})."
         ) from error
+
+
+def cached(name: str) -> Path | None:
+    """The folder with the model's files if they are on this machine; asks no hub."""
+    if Path(name).is_absolute():
+        return Path(name) if Path(name).is_dir() else None
+    if _HUB_ID.fullmatch(name) is None:
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_FILES, local_files_only=True))
+    except (LocalEntryNotFoundError, OSError):
+        return None
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:

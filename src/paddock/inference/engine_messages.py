@@ -6,12 +6,13 @@ with images, which are parts still.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError, PaddockError
-from paddock.inference.engine import ChosenToken, Sampling, ToolCall, Tools
+from paddock.inference.engine import ChosenToken, Model, Sampling, ToolCall, Tools
 
 BACKLOG = 1024
 """Clients that may wait to be let in, as while the engine process still starts."""
@@ -24,6 +25,16 @@ class LocalModel(msgspec.Struct, frozen=True):
     model_id: str
     weights: str
     adapter: str | None = None
+
+    @classmethod
+    def of(cls, model: Model, checkpoint_root: Path) -> LocalModel:
+        """Where a model of the provider `local` lies; checkpoints lie below `checkpoint_root`."""
+        if model.job_id is None:
+            return cls(model.model_id, model.provider_model_id)
+        folder = str(checkpoint_root / model.provider_model_id)
+        if model.base_model is None:
+            return cls(model.model_id, folder)
+        return cls(model.model_id, model.base_model, folder)
 
 
 class ChatRequest(msgspec.Struct, frozen=True, tag="chat"):

@@ -137,12 +137,7 @@ class LocalEngine:
         return parts
 
     def _files(self, model: Model) -> LocalModel:
-        if model.job_id is None:
-            return LocalModel(model.model_id, model.provider_model_id)
-        folder = str(self._checkpoint_root / model.provider_model_id)
-        if model.base_model is None:
-            return LocalModel(model.model_id, folder)
-        return LocalModel(model.model_id, model.base_model, folder)
+        return LocalModel.of(model, self._checkpoint_root)
 
     async def _generate(self, request: ChatRequest | CompletionRequest, on_piece: OnPiece | None) -> Generation:
         started_at = time.perf_counter()
