@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 STAMP := $(VENV)/.paddock-ready
 
-.PHONY: setup clients quickstart serve test check fuzz bench crash coverage-sim clean
+.PHONY: setup clients quickstart serve test check fuzz bench crash kill-training coverage-sim clean
 
 setup: clients
 
@@ -50,6 +50,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/jobs.py
 	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/hostile.py
 	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/evaluation_resume.py --rows 20000
 	$(BIN)/python benchmarks/overload.py
 	$(BIN)/python benchmarks/dataset_rows.py
 	$(BIN)/python benchmarks/generation.py
@@ -64,6 +65,10 @@ crash: $(STAMP)
 	$(BIN)/python benchmarks/crash.py --level processes --schedules 300
 	$(BIN)/python benchmarks/crash.py --level cancels --schedules 1000
 	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/crash_datasets.py --kills 200
+
+# Fifty more kills of training jobs, about twenty minutes; goes on where the last run ended, Ctrl-C ends it.
+kill-training: $(STAMP)
+	$(BIN)/python benchmarks/kill_training.py --kills 50
 
 clean:
 	rm -rf $(VENV)

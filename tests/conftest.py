@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import databases
@@ -29,6 +30,10 @@ from paddock.storage.data_dir import DataDir
 from paddock.storage.database import Database
 
 watch.install()
+
+# Tests assert behaviour, not speed: on a busy machine anything may be slow.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

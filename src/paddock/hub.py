@@ -66,19 +66,17 @@ def fetch(name: str) -> Path:
         ) from error
 
 
-def cached(name: str) -> Path | None:
-    """The folder with the model's files if they are on this machine; asks no hub."""
+def file_on_disk(name: str, file: str) -> Path | None:
+    """A file of a model that is on this machine, in its folder or the hub's cache, or None. Nothing is fetched."""
     if Path(name).is_absolute():
-        return Path(name) if Path(name).is_dir() else None
+        found = Path(name) / file
+        return found if found.is_file() else None
     if _HUB_ID.fullmatch(name) is None:
         return None
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import try_to_load_from_cache
 
-    try:
-        return Path(snapshot_download(name, allow_patterns=_FILES, local_files_only=True))
-    except (LocalEntryNotFoundError, OSError):
-        return None
+    cached = try_to_load_from_cache(name, file)
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:

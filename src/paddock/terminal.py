@@ -6,6 +6,7 @@ Where the output is not a terminal, a job's progress is printed as plain lines, 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -13,11 +14,11 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -173,6 +174,16 @@ def progress_text(progress: dict[str, Any] | None) -> str:
         return ""
     of = "" if progress["total"] is None else f"/{progress['total']}"
     return f"{progress['done']}{of} {progress['unit']}"
+
+
+@contextlib.contextmanager
+def counting(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error, where that is a terminal, for work of `total` steps; it is told how many are done."""
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(), TimeRemainingColumn())
+    console = err()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(label, total=total)
+        yield lambda done: progress.update(task, completed=done)
 
 
 def watch(updates: Iterable[JobUpdate], console: Console, label: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -112,9 +112,9 @@ class LiveServer:
         self._process.wait(30)
 
     def kill(self) -> None:
-        """`kill -9`, at once."""
+        """`kill -9` of its process group, at once."""
         assert self._process is not None
-        self._process.kill()
+        os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(30)
         watch.forget(self.url)
 

@@ -2,7 +2,8 @@
 read.
 
 Typed values become what JSON has for them, nothing is rounded: times are ISO 8601, decimals the text of their digits,
-bytes base64. NaN and Infinity, which JSON has not, become null and are counted.
+bytes base64, and a column of the type JSON is what its texts say. NaN and Infinity, which JSON has not, become null and
+are counted.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from paddock.datasets import rows
 from paddock.datasets.rows import SourceError, SourceRows
 
 BATCH_ROWS = 1000
@@ -30,9 +32,17 @@ def read_arrow(file: BinaryIO) -> SourceRows:
 
 def batch_texts(batch: Any, source_rows: SourceRows) -> Iterator[str]:
     """The rows of a pyarrow batch or table; NaN and Infinity are counted in `source_rows`."""
+    json_columns = [field.name for field in batch.schema if _is_json(field.type)]
     for row in batch.to_pylist(maps_as_pydicts="strict"):
+        for name in json_columns:
+            if row[name] is not None:
+                row[name] = rows.value_text(row[name])
         source_rows.num_nan_values += num_nan(row)
         yield msgspec.json.encode(row, enc_hook=_isoformat).decode()
+
+
+def _is_json(data_type: Any) -> bool:
+    return getattr(data_type, "extension_name", None) == "arrow.json"
 
 
 def num_nan(value: Any) -> int:

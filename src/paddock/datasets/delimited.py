@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from paddock.datasets import rows
-from paddock.datasets.rows import SourceError, SourceRows
+from paddock.datasets.rows import OnUnreadable, SourceError, SourceRows
 
 ColumnTypes = Mapping[str, str]
 """Column → one of `COLUMN_TYPES`."""
@@ -26,14 +26,14 @@ _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 
-def read_csv(file: BinaryIO, column_types: ColumnTypes) -> SourceRows:
+def read_csv(file: BinaryIO, column_types: ColumnTypes, on_unreadable: OnUnreadable = rows.refuse) -> SourceRows:
     """Values between commas. Raises `SourceError`, also while rows are read."""
-    return SourceRows(_texts(file, ",", column_types))
+    return SourceRows(_texts(file, ",", column_types, on_unreadable))
 
 
-def read_tsv(file: BinaryIO, column_types: ColumnTypes) -> SourceRows:
+def read_tsv(file: BinaryIO, column_types: ColumnTypes, on_unreadable: OnUnreadable = rows.refuse) -> SourceRows:
     """Values between tabs. Raises `SourceError`, also while rows are read."""
-    return SourceRows(_texts(file, "\t", column_types))
+    return SourceRows(_texts(file, "\t", column_types, on_unreadable))
 
 
 def check_column_types(column_types: Any) -> ColumnTypes:
@@ -46,33 +46,39 @@ def check_column_types(column_types: Any) -> ColumnTypes:
     return column_types
 
 
-def _texts(file: BinaryIO, delimiter: str, column_types: ColumnTypes) -> Iterator[str]:
+def _texts(file: BinaryIO, delimiter: str, column_types: ColumnTypes, on_unreadable: OnUnreadable) -> Iterator[str]:
     reader = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""), strict=True, delimiter=delimiter)
     encode = msgspec.json.Encoder().encode
     try:
         header = _header(next(reader, None), column_types)
-        typed = [(index, COLUMN_TYPES[column_types[name]]) for index, name in enumerate(header) if name in column_types]
+        typed = [(index, column_types[name]) for index, name in enumerate(header) if name in column_types]
         for record in reader:
             if not record:
                 continue
-            if len(record) != len(header):
-                raise SourceError(
-                    f"Line {reader.line_num} of the source has {len(record)} values for {len(header)} columns."
-                )
-            values: list[Any] = record
-            for index, convert in typed:
-                try:
-                    values[index] = convert(record[index])
-                except ValueError:
-                    name = column_types[header[index]]
-                    raise SourceError(
-                        f"Line {reader.line_num} of the source has no {name} in the column {header[index]!r}."
-                    ) from None
+            try:
+                values = _values(record, header, typed)
+            except ValueError as problem:
+                on_unreadable(SourceError(f"Line {reader.line_num} of the source has {problem}."))
+                continue
             yield encode(dict(zip(header, values, strict=True))).decode()
     except UnicodeDecodeError:
         raise SourceError(f"The source is not valid UTF-8, somewhere after line {reader.line_num}.") from None
     except csv.Error as error:
         raise SourceError(f"Line {reader.line_num} of the source is not CSV: {error}.") from None
+
+
+def _values(record: list[str], header: list[str], typed: list[tuple[int, str]]) -> list[Any]:
+    """A record's values, those at the `typed` indices as what they are declared to be. Raises `ValueError`, its message
+    what is there instead."""
+    if len(record) != len(header):
+        raise ValueError(f"{len(record)} values for {len(header)} columns")
+    values: list[Any] = record
+    for index, name in typed:
+        try:
+            values[index] = COLUMN_TYPES[name](record[index])
+        except ValueError:
+            raise ValueError(f"no {name} in the column {header[index]!r}") from None
+    return values
 
 
 def _header(header: list[str] | None, column_types: ColumnTypes) -> list[str]:
@@ -108,9 +114,7 @@ def _boolean(text: str) -> bool | None:
 def _json(text: str) -> msgspec.Raw | None:
     if not text.strip():
         return None
-    # Checked as the value of a row is: strict JSON, of bounded nesting.
-    checked = rows.text(b'{"":%s}' % text.encode())
-    return msgspec.Raw(checked[len('{"":') : -1].encode())
+    return rows.value_text(text)
 
 
 COLUMN_TYPES: dict[str, Callable[[str], Any]] = {

@@ -14,7 +14,7 @@ import msgspec
 
 from paddock.datasets import columnar, compression, delimited, rows, spreadsheet
 from paddock.datasets.delimited import ColumnTypes
-from paddock.datasets.rows import RowError, SourceError, SourceRows
+from paddock.datasets.rows import OnUnreadable, SourceError, SourceRows
 
 MAX_JSON_BYTES = 256 * 1024 * 1024
 """The largest JSON document; larger data comes as JSON lines."""
@@ -22,28 +22,33 @@ MAX_JSON_BYTES = 256 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 
 
-def read_jsonl(file: BinaryIO) -> SourceRows:
+def read_jsonl(file: BinaryIO, on_unreadable: OnUnreadable = rows.refuse) -> SourceRows:
     """A row on each line; blank lines are passed over."""
-    return SourceRows(_jsonl_texts(file))
+    return SourceRows(_jsonl_texts(file, on_unreadable))
 
 
-def _jsonl_texts(file: BinaryIO) -> Iterator[str]:
+def _jsonl_texts(file: BinaryIO, on_unreadable: OnUnreadable) -> Iterator[str]:
     number = 0
     while line := file.readline(rows.MAX_ROW_BYTES + 1):
         number += 1
         if len(line) > rows.MAX_ROW_BYTES:
-            raise SourceError(f"Line {number} of the source is longer than {rows.MAX_ROW_BYTES} bytes.")
+            on_unreadable(SourceError(f"Line {number} of the source is longer than {rows.MAX_ROW_BYTES} bytes."))
+            while line and not line.endswith(b"\n"):
+                line = file.readline(rows.MAX_ROW_BYTES)
+            continue
         if number == 1:
             line = line.removeprefix(_BOM)
         if not line.strip():
             continue
         try:
-            yield rows.text(line)
+            text = rows.text(line)
         except ValueError as error:
-            raise SourceError(f"Line {number} of the source {error}.") from None
+            on_unreadable(SourceError(f"Line {number} of the source {error}."))
+            continue
+        yield text
 
 
-def read_json(file: BinaryIO) -> SourceRows:
+def read_json(file: BinaryIO, on_unreadable: OnUnreadable = rows.refuse) -> SourceRows:
     """An array of rows, or an object that has one as its `rows` or `data`."""
     document = file.read(MAX_JSON_BYTES + 1).removeprefix(_BOM)
     if len(document) > MAX_JSON_BYTES:
@@ -55,33 +60,34 @@ def read_json(file: BinaryIO) -> SourceRows:
             array = members.get("rows", members.get("data"))
         if array is None:
             raise SourceError("The source is a JSON object without `rows` or `data`.")
-        return SourceRows(rows.texts(rows.open_array(array)))
-    except RowError as error:
-        raise SourceError(f"Row {error.index} of the source {error}.") from None
+        return SourceRows(rows.readable_texts(rows.open_array(array), on_unreadable))
     except ValueError as error:
         raise SourceError(f"The source {error}.") from None
 
 
-READERS: dict[str, Callable[[BinaryIO], SourceRows]] = {
-    "jsonl": read_jsonl,
-    "json": read_json,
+_JSON_READERS: dict[str, Callable[[BinaryIO, OnUnreadable], SourceRows]] = {"jsonl": read_jsonl, "json": read_json}
+_TYPED_READERS: dict[str, Callable[[BinaryIO], SourceRows]] = {
     "parquet": columnar.read_parquet,
     "arrow": columnar.read_arrow,
     "xlsx": spreadsheet.read_xlsx,
 }
-TEXT_READERS: dict[str, Callable[[BinaryIO, ColumnTypes], SourceRows]] = {
+_TEXT_READERS: dict[str, Callable[[BinaryIO, ColumnTypes, OnUnreadable], SourceRows]] = {
     "csv": delimited.read_csv,
     "tsv": delimited.read_tsv,
 }
 """Those whose values have no type of their own."""
 
-FORMATS = (*READERS, *TEXT_READERS)
+FORMATS = (*_JSON_READERS, *_TYPED_READERS, *_TEXT_READERS)
 _NEED_SEEKING = ("parquet", "arrow", "xlsx")
 
 
-def read(names: Sequence[str], file: BinaryIO, column_types: ColumnTypes) -> SourceRows:
+def read(
+    names: Sequence[str], file: BinaryIO, column_types: ColumnTypes, on_unreadable: OnUnreadable = rows.refuse
+) -> SourceRows:
     """The rows of a seekable file, compressed or not. `names` are what it is called, the surest first: media subtypes,
-    extensions. Raises `SourceError`, also while rows are read."""
+    extensions. `on_unreadable` hears of single rows of JSON, CSV and TSV that cannot be read.
+
+    Raises `SourceError`, also while rows are read."""
     content = file
     if compression.is_compressed(file):
         name = format_of(names, compression.unfold(file))
@@ -92,11 +98,13 @@ def read(names: Sequence[str], file: BinaryIO, column_types: ColumnTypes) -> Sou
     else:
         name = format_of(names, file)
         file.seek(0)
-    if name in TEXT_READERS:
-        return TEXT_READERS[name](content, column_types)
+    if name in _TEXT_READERS:
+        return _TEXT_READERS[name](content, column_types, on_unreadable)
     if column_types:
         raise SourceError(f"The source is {name}, whose values have types: `metadata.column_types` is for CSV and TSV.")
-    return READERS[name](content)
+    if name in _JSON_READERS:
+        return _JSON_READERS[name](content, on_unreadable)
+    return _TYPED_READERS[name](content)
 
 
 _NAMES = {

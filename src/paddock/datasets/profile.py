@@ -155,7 +155,7 @@ def _parsed(value: Any) -> Any:
     """Messages may be a string of JSON."""
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
         try:
-            return rows.parse(rows.text(b'{"":%s}' % value.encode()))[""]
+            return rows.parse(str(rows.value_text(value), "utf-8"))
         except ValueError:
             return value
     return value

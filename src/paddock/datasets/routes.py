@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
-from fastapi import Depends, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
@@ -20,7 +20,7 @@ from paddock.datasets.schemas import AppendRowsRequest, ListDatasetsResponse, Pa
 from paddock.datasets.sources import Access
 from paddock.datasets.store import DatasetStore, StoredDataset
 from paddock.errors import InvalidRequestError
-from paddock.routing import IdempotencyKey, PathId
+from paddock.routing import PathId
 from paddock.settings import Settings
 
 router = routing.router()
@@ -31,19 +31,8 @@ _ITERROWS = "/v1beta/datasetio/iterrows"
 _PROFILE_SECONDS = 1.5
 
 
-# Coroutines: FastAPI would send a plain function to a thread, which takes longer than all else of a small request.
-async def _datasets(request: Request) -> DatasetStore:
-    datasets: DatasetStore = request.app.state.datasets
-    return datasets
-
-
-async def _access(request: Request) -> Access:
-    settings: Settings = request.app.state.settings
-    return Access.of(settings)
-
-
-Datasets = Annotated[DatasetStore, Depends(_datasets)]
-SourceAccess = Annotated[Access, Depends(_access)]
+Datasets = Annotated[DatasetStore, routing.held("datasets")]
+TheSettings = Annotated[Settings, routing.held("settings")]
 
 
 @router.post(
@@ -52,8 +41,11 @@ SourceAccess = Annotated[Access, Depends(_access)]
     response_model=None,
     openapi_extra=routing.raw_body(AppendRowsRequest),
 )
-async def append_rows(request: Request, datasets: Datasets, dataset_id: PathId, key: IdempotencyKey) -> Response:
+@routing.direct
+async def append_rows(request: Request, dataset_id: PathId) -> Response:
     """Append rows to a dataset."""
+    datasets: DatasetStore = request.app.state.datasets
+    key = await routing.idempotency_key(request)
     body = await request.body()
     texts = await routing.parsed(body, bodies.parse_rows, dataset_id)
     num_rows = await asyncio.wrap_future(datasets.appends.submit(Append(dataset_id, texts, key, body)))
@@ -145,13 +137,13 @@ def get_dataset(datasets: Datasets, dataset_id: PathId) -> Response:
     response_description="A Dataset.",
     openapi_extra=routing.EXTENSION | routing.raw_body(RegisterDatasetRequest),
 )
-async def register_dataset(request: Request, datasets: Datasets, access: SourceAccess) -> Response:
+async def register_dataset(request: Request, datasets: Datasets, settings: TheSettings) -> Response:
     """Register a dataset: its rows, or a URI that they are read from, now or, where that takes long, by a job; the
     metadata's `state` says which. The same again is fine."""
     parsed = await routing.parsed(await request.body(), bodies.parse_registration)
 
     def register() -> Response:
-        return _dataset_answer(datasets, registration.register(datasets, access, parsed))
+        return _dataset_answer(datasets, registration.register(datasets, Access.of(settings), parsed))
 
     return await run_in_threadpool(register)
 
@@ -162,9 +154,15 @@ async def register_dataset(request: Request, datasets: Datasets, access: SourceA
     response_model=schemas.DatasetProfile,
     openapi_extra=routing.EXTENSION,
 )
-def profile_dataset(datasets: Datasets, dataset_id: PathId, overlap_with: str | None = None) -> Response:
-    """What is known of a dataset's rows: fields, types, lengths, rows that lack something, equal rows; and, where another
-    dataset is named, which rows ask the same as one of its.
+def profile_dataset(
+    request: Request,
+    datasets: Datasets,
+    dataset_id: PathId,
+    overlap_with: str | None = None,
+    tokenizer: Annotated[str | None, Query(description="A local model: lengths in its tokens are shown too")] = None,
+) -> Response:
+    """What is known of a dataset's rows: fields, types, lengths, rows that lack something, equal rows; where another
+    dataset is named, which rows ask the same as one of its; and where a model is named, lengths in its tokens.
 
     Rows that came since the last time are looked at now, as many as a second or two allow: ask again until `as_of_row` is
     `num_rows`. Equal rows and overlaps are null until then."""
@@ -180,6 +178,12 @@ def profile_dataset(datasets: Datasets, dataset_id: PathId, overlap_with: str | 
         if theirs.as_of_row == other.num_rows:
             overlap = datasets.profiles.overlap(dataset.generation, other.generation)
             shown["overlap"] = {"dataset_id": overlap_with, **overlap}
+    shown["tokens"] = None
+    if tokenizer is not None:
+        tokenizer_file = request.app.state.inference.tokenizer_file(tokenizer)
+        version = datasets.version(dataset)
+        lengths = datasets.token_lengths.follow(version, tokenizer_file, seconds=_PROFILE_SECONDS)
+        shown["tokens"] = {"tokenizer": tokenizer, **lengths}
     return _json(msgspec.json.encode(shown))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,15 @@ class SourceError(InvalidRequestError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, pointer="/source/uri")
+
+
+OnUnreadable = Callable[[SourceError], None]
+"""What is done about a row that cannot be read: it raises the error, or keeps it, and the next row is read."""
+
+
+def refuse(error: SourceError) -> None:
+    """Raise the error: a source with a row that cannot be read is not read at all."""
+    raise error
 
 
 @dataclass
@@ -110,27 +119,54 @@ def open_array(document: bytes | msgspec.Raw) -> list[msgspec.Raw]:
 def texts(raws: Sequence[msgspec.Raw]) -> list[str]:
     """The texts of rows that were cut out of a checked document. Raises `RowError` for the first that is no row."""
     cut = [str(raw, "utf-8") for raw in raws]
+    for error in _errors(cut):
+        raise error
+    return cut
+
+
+def readable_texts(raws: Sequence[msgspec.Raw], on_unreadable: OnUnreadable) -> list[str]:
+    """As `texts`, for the rows of a source, but for those that are none."""
+    cut = [str(raw, "utf-8") for raw in raws]
+    wrong = set()
+    for error in _errors(cut):
+        on_unreadable(SourceError(f"Row {error.index} of the source {error}."))
+        wrong.add(error.index)
+    return [text for index, text in enumerate(cut) if index not in wrong] if wrong else cut
+
+
+def _errors(cut: Sequence[str]) -> Iterator[RowError]:
     for index, text in enumerate(cut):
         if text[0] != "{" or len(text) > _SHORT_CHARACTERS:
             problem = _problem(text)
             if problem is not None:
-                raise RowError(index, problem)
-    return cut
+                yield RowError(index, problem)
 
 
 def text(document: bytes) -> str:
     """The text of one row that is a document by itself. Raises `ValueError`, its message a predicate."""
-    check_utf8(document)
-    try:
-        cut = str(_any.decode(document), "utf-8")
-    except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
-    except msgspec.DecodeError as error:
-        raise ValueError(f"is not valid JSON: {strict_json.reason(error)}") from None
+    cut = str(_value(document), "utf-8")
     problem = _problem(cut)
     if problem is not None:
         raise ValueError(problem)
     return cut
+
+
+def value_text(document: str) -> msgspec.Raw:
+    """The text of one JSON value of any kind, as it stands in a row. Raises `ValueError`, its message a predicate."""
+    raw = _value(document.encode())
+    if wire.is_too_deep(bytes(raw)):
+        raise ValueError(_TOO_DEEP)
+    return raw
+
+
+def _value(document: bytes) -> msgspec.Raw:
+    check_utf8(document)
+    try:
+        return _any.decode(document)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    except msgspec.DecodeError as error:
+        raise ValueError(f"is not valid JSON: {strict_json.reason(error)}") from None
 
 
 def _problem(row: str) -> str | None:

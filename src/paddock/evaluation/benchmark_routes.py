@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Request
-
 from paddock import routing
 from paddock.datasets.store import DatasetStore
 from paddock.evaluation import registration
@@ -18,18 +16,8 @@ from paddock.routing import PathId
 router = routing.router("Benchmarks")
 
 
-def _evaluation(request: Request) -> EvaluationStore:
-    evaluation: EvaluationStore = request.app.state.evaluation
-    return evaluation
-
-
-def _datasets(request: Request) -> DatasetStore:
-    datasets: DatasetStore = request.app.state.datasets
-    return datasets
-
-
-Evaluation = Annotated[EvaluationStore, Depends(_evaluation)]
-Datasets = Annotated[DatasetStore, Depends(_datasets)]
+Evaluation = Annotated[EvaluationStore, routing.held("evaluation")]
+Datasets = Annotated[DatasetStore, routing.held("datasets")]
 
 
 @router.get("/v1alpha/eval/benchmarks", response_description="A ListBenchmarksResponse.")

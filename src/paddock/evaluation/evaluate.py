@@ -1,8 +1,8 @@
 """Rows in, generations and scores out: as many calls in flight as the engines are worth, in bounded memory.
 
 Shared by the job and by `evaluate_rows`; where rows come from and where results go is theirs. What goes wrong with one
-row is that row's failure, with the reason. When a model answers none of its first calls, the evaluation itself fails
-with the reason, instead of ending with nothing but failed rows (`Caller`).
+row is that row's failure, with the reason. When a model is away, the evaluation itself ends with the reason, instead of
+failing row after row (`calls`).
 """
 
 from __future__ import annotations
@@ -13,21 +13,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError, PaddockError
 from paddock.evaluation import prompts
+from paddock.evaluation.calls import Caller, CallError, Leaves, RowLeftError, leave_nothing
 from paddock.evaluation.plan import FunctionRun, Plan
 from paddock.evaluation.prompts import UnreadableRowError
 from paddock.evaluation.result_store import RowResult
 from paddock.evaluation.scoring.function import Ask, CannotScoreError, Sample, Score
-from paddock.inference.engine import Engine, Generation, Message, Model, Sampling
+from paddock.inference.engine import Sampling
 from paddock.inference.inference import Inference
 
-NUM_CALLS_TO_GIVE_UP = 8
-"""An evaluation fails when the first calls of one of its models, this many or all there are, failed in the same way."""
-
 _JUDGE_SAMPLING = Sampling(temperature=0.0)
-
-_CALL_ERRORS = (InvalidRequestError, BackendError, BackendTimeoutError)
 
 Emit = Callable[[RowResult], Awaitable[None]]
 
@@ -43,60 +38,21 @@ class Todo:
     function_ids: Sequence[str]
 
 
-class CallError(Exception):
-    """A model gave no answer to this call; the message says why."""
-
-
-class Caller:
-    """Calls of one model. A failed call is `CallError`. As long as none got through, though, calls that all failed in the
-    same way mean that the model cannot be reached or loaded: then, after `NUM_CALLS_TO_GIVE_UP` of them, or at the end
-    of the evaluation (`check`), the engine's own error is raised."""
-
-    def __init__(self, engine: Engine, model: Model, limit: asyncio.Semaphore, *, is_proven: bool) -> None:
-        self._engine = engine
-        self._model = model
-        self._limit = limit
-        self._is_proven = is_proven
-        self._errors: list[PaddockError] = []
-
-    async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Generation:
-        """The model's answer. Raises `CallError`, or the engine's error when it is given up on."""
-        try:
-            async with self._limit:
-                generation = await self._engine.chat(self._model, messages, sampling)
-        except _CALL_ERRORS as error:
-            if not self._is_proven:
-                self._errors.append(error)
-                if len(self._errors) >= NUM_CALLS_TO_GIVE_UP:
-                    self.check()
-            raise CallError(error.detail) from None
-        self._is_proven = True
-        return generation
-
-    def check(self) -> None:
-        """Raise the error that all calls so far met, if they all failed and in the same way."""
-        if self._is_proven or not self._errors:
-            return
-        if len({_manner(error) for error in self._errors}) == 1:
-            error = self._errors[-1]
-            # The engine's pointers lead into the call. Of the request, it is rows, model and sampling together.
-            raise InvalidRequestError(error.detail, pointer="") if isinstance(error, InvalidRequestError) else error
-        self._is_proven = True  # it fails in different ways: these are the rows' failures, not the model's
-
-
-def _manner(error: PaddockError) -> tuple[type[PaddockError], str]:
-    """In which way a call failed: a server that is down may word each failure differently, a refusal is its words."""
-    return type(error), error.detail if isinstance(error, InvalidRequestError) else ""
-
-
 async def evaluate(
-    todos: Iterator[Todo], plan: Plan, inference: Inference, emit: Emit, *, proven: Collection[str] = ()
+    todos: Iterator[Todo],
+    plan: Plan,
+    inference: Inference,
+    emit: Emit,
+    *,
+    proven: Collection[str] = (),
+    leaves: Leaves = leave_nothing,
 ) -> None:
     """Do what is to do, calling `emit` for each generation and each score as soon as it is there.
 
     Rows are taken from `todos` as there is room for them. `proven` are ids of models that have answered in an earlier
-    attempt. Raises the error of a model that answers nothing at all; everything in flight is taken back then."""
-    evaluation = _Evaluation(plan, inference, emit, proven)
+    attempt; `leaves` says which failed calls leave their row to a later one. Raises the error of a model that is given up
+    on, taking back everything in flight, and at the end the one for which rows are left."""
+    evaluation = _Evaluation(plan, inference, emit, proven, leaves)
     try:
         async with asyncio.TaskGroup() as workers:
             for _ in range(evaluation.num_rows_in_flight):
@@ -115,7 +71,7 @@ def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 class _Evaluation:
-    def __init__(self, plan: Plan, inference: Inference, emit: Emit, proven: Collection[str]) -> None:
+    def __init__(self, plan: Plan, inference: Inference, emit: Emit, proven: Collection[str], leaves: Leaves) -> None:
         self._candidate = plan.candidate
         self._emit = emit
         models = {run.judge.model_id: run.judge for run in plan.functions if run.judge is not None}
@@ -124,7 +80,7 @@ class _Evaluation:
         engines = {model_id: inference.engine(model) for model_id, model in models.items()}
         limits = {engine: asyncio.Semaphore(engine.max_concurrency) for engine in engines.values()}
         self._callers = {
-            model_id: Caller(engines[model_id], model, limits[engines[model_id]], is_proven=model_id in proven)
+            model_id: Caller(engines[model_id], model, limits[engines[model_id]], leaves, is_proven=model_id in proven)
             for model_id, model in models.items()
         }
         self._scorers = {run.function_id: (run.scorer(), self._ask_of(run)) for run in plan.functions}
@@ -142,7 +98,10 @@ class _Evaluation:
         for todo in todos:
             generation = todo.generation
             if generation is None:
-                generation = await self._generate(todo.row)
+                try:
+                    generation = await self._generate(todo.row)
+                except RowLeftError:
+                    continue
                 await self._emit(RowResult(todo.index, generation=generation))
             await self._score_all(todo, generation)
 
@@ -167,7 +126,10 @@ class _Evaluation:
 
         async def score_one(function_id: str) -> None:
             nonlocal num_left
-            score = await self._score(function_id, todo.row, generation)
+            try:
+                score = await self._score(function_id, todo.row, generation)
+            except RowLeftError:
+                return
             num_left -= 1
             await self._emit(RowResult(todo.index, scores={function_id: score}, is_last=num_left == 0))
 

@@ -1,17 +1,20 @@
 """An evaluation as a job: resumable row by row, every generation and score durable soon after it is there.
 
 A job that starts again goes on with what is not stored: a row's model or judge is not asked again once its answer is. A
-call in flight when the process is killed may be made twice; it is never recorded twice.
+call in flight when the process is killed may be made twice; it is never recorded twice. A row is not failed by a model
+that is away: it is left for a later attempt.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from paddock.datasets.store import DatasetStore
+from paddock.errors import BackendAwayError, BackendError, BackendTimeoutError, PaddockError
 from paddock.evaluation import calibration, plan, prompts, result_store
+from paddock.evaluation.calls import Leaves
 from paddock.evaluation.evaluate import Todo, evaluate
 from paddock.evaluation.plan import Plan
 from paddock.evaluation.result_store import RowResult, StoredRow
@@ -31,29 +34,46 @@ _GATHER_SECONDS = 0.02
 _UNIT = "rows"
 
 
-def run(progress: Progress, datasets: DatasetStore, evaluation: EvaluationStore, inference: Inference) -> None:
+def run(
+    progress: Progress,
+    datasets: DatasetStore,
+    evaluation: EvaluationStore,
+    inference: Inference,
+    *,
+    is_last_attempt: bool,
+) -> None:
     """Do the job that `progress` stands for, or what is left of it. Raises `StopRequestedError` when it was asked to
-    stop and everything in flight is stored, and `PaddockError` when a model answers nothing at all."""
-    asyncio.run(_run(progress, datasets, evaluation, inference))
+    stop and everything in flight is stored, and `PaddockError` when a model is away, or answers nothing at all.
+
+    `is_last_attempt`: the job is not put off again. What may be a row's own doing then counts as such: that a server which
+    has answered others breaks off, is late or answers nonsense."""
+
+    def leaves(error: PaddockError, is_proven: bool) -> bool:
+        if isinstance(error, BackendAwayError):
+            return True
+        return isinstance(error, BackendError | BackendTimeoutError) and not (is_last_attempt and is_proven)
+
+    asyncio.run(_run(progress, datasets, evaluation, inference, leaves))
     progress.check_stop()
 
 
-async def _run(progress: Progress, datasets: DatasetStore, evaluation: EvaluationStore, inference: Inference) -> None:
+async def _run(
+    progress: Progress, datasets: DatasetStore, evaluation: EvaluationStore, inference: Inference, leaves: Leaves
+) -> None:
     resolved = plan.from_json(progress.job.request["plan"])
     recorder = _Recorder(progress)
     recorder.report(now=True)
     proven = _proven_models(progress.job.job_id, resolved, evaluation)
-    _forget_failures(progress, resolved, proven)
     todos = _todos(progress, datasets, evaluation, resolved, recorder)
     recording = asyncio.create_task(recorder.run())
     try:
-        await evaluate(todos, resolved, inference, recorder.record, proven=proven)
+        await evaluate(todos, resolved, inference, recorder.record, proven=proven, leaves=leaves)
     finally:
         # Also when a model is given up on: what was found out before is kept.
         await recorder.finish()
         await recording
+        recorder.report(now=True)
         await inference.close()
-    recorder.report(now=True)
 
 
 def _todos(
@@ -120,16 +140,6 @@ def _proven_models(job_id: str, resolved: Plan, evaluation: EvaluationStore) -> 
     return proven
 
 
-def _forget_failures(progress: Progress, resolved: Plan, proven: Collection[str]) -> None:
-    """A model that has never answered was away in the attempts before: what failed because of it is asked again."""
-    assert resolved.candidate is not None
-    is_candidate_away = resolved.candidate.model.model_id not in proven
-    functions = [run.function_id for run in resolved.functions if run.judge and run.judge.model_id not in proven]
-    if progress.job.num_retries and (is_candidate_away or functions):
-        with progress.write() as connection:
-            result_store.forget(connection, progress.job.job_id, None if is_candidate_away else functions)
-
-
 class _Recorder:
     """Stores results in batches, beside the event loop, while more are on their way; full, it holds them back."""
 
@@ -185,4 +195,6 @@ class _Recorder:
         """Say how far the job is."""
         job = self._progress.job
         num_rows = plan.num_rows(job) + job.request.get(calibration.KEY, {}).get("num_rows", 0)
-        self._progress.report(self.num_done_before + self._num_done_now, num_rows, _UNIT, now=now)
+        # Of the rows of earlier attempts not all may have been counted yet.
+        num_done = max(self.num_done_before + self._num_done_now, job.progress_done)
+        self._progress.report(num_done, num_rows, _UNIT, now=now)

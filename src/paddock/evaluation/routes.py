@@ -150,6 +150,7 @@ def _shown(job: jobs.Job) -> Job:
     return Job(
         job_id=job.job_id,
         status=job.status,
+        put_off=job.put_off,
         error=job.error,
         retryable=job.retryable,
         log_tail=job.log_tail,

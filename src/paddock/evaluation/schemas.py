@@ -271,6 +271,11 @@ class Job(Schema):
 
     job_id: str
     status: JobStatus
+    put_off: str | None = Field(
+        default=None,
+        description="Why a scheduled job was put off: what it needs is away.",
+        json_schema_extra=_EXTENSION,
+    )
     error: str | None = Field(default=None, description="Why the job failed.", json_schema_extra=_EXTENSION)
     retryable: bool | None = Field(
         default=None, description="Whether the same request may go better another time.", json_schema_extra=_EXTENSION

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 
 from paddock import routing
@@ -37,18 +37,8 @@ from paddock.settings import Settings
 router = routing.router("Scoring")
 
 
-def _inference(request: Request) -> Inference:
-    inference: Inference = request.app.state.inference
-    return inference
-
-
-def _settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
-    return settings
-
-
-Models = Annotated[Inference, Depends(_inference)]
-TheSettings = Annotated[Settings, Depends(_settings)]
+Models = Annotated[Inference, routing.held("inference")]
+TheSettings = Annotated[Settings, routing.held("settings")]
 
 
 @router.get("/v1/scoring-functions", openapi_extra=routing.EXTENSION)

@@ -108,7 +108,8 @@ class Model:
 
 class Engine(Protocol):
     """One source of models. Every call may raise `InvalidRequestError` (the model cannot do what is asked),
-    `BackendError` (it is down or answered nonsense) or `BackendTimeoutError`. Cancelling its task takes it back."""
+    `BackendAwayError` (it is down or busy), `BackendError` (it broke off or answered nonsense) or `BackendTimeoutError`.
+    Cancelling its task takes it back."""
 
     max_concurrency: int
     """How many calls are worth having in flight at once."""
@@ -140,6 +141,10 @@ class Engine(Protocol):
     def check_image(self, model: Model, url: str) -> None:
         """Raise `InvalidRequestError` if it is known now, without loading the model, that it cannot be shown this image
         in a conversation."""
+        ...
+
+    def folders(self, model: Model) -> Sequence[str]:
+        """Where the model's files are: folders or hub ids, an adapter's before its base's; none for a remote model."""
         ...
 
     async def close(self) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from paddock.egress import Egress
-from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
+from paddock.errors import BackendAwayError, BackendError, BackendTimeoutError, InvalidRequestError
 from paddock.inference.engine import Generation, Message, Model, OnPiece, Piece, Sampling, Tools
 from paddock.inference.engine_messages import (
     ChatRequest,
@@ -108,6 +108,11 @@ class LocalEngine:
         if not url.startswith("data:"):
             self._linked_images.check(url)
 
+    def folders(self, model: Model) -> Sequence[str]:
+        """See `Engine`."""
+        files = self._files(model)
+        return [files.weights] if files.adapter is None else [files.adapter, files.weights]
+
     async def close(self) -> None:
         """See `Engine`."""
         await self._session.close()
@@ -187,7 +192,7 @@ class LocalEngine:
         except TimeoutError:
             raise BackendTimeoutError("The engine for local models did not answer in time.") from None
         except aiohttp.ClientConnectorError:
-            raise BackendError("The engine for local models is not there: no server runs on this folder.") from None
+            raise BackendAwayError("The engine for local models is not there: no server runs on this folder.") from None
         except aiohttp.ClientError:
             raise _ended() from None
 

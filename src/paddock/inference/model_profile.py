@@ -29,9 +29,10 @@ def profile(model: Model, checkpoint_root: Path) -> ModelProfile:
     if model.provider_id != LOCAL:
         return known
     local = LocalModel.of(model, checkpoint_root)
-    base = hub.cached(local.weights)
-    if base is None:
+    found = hub.file_on_disk(local.weights, "config.json") or hub.file_on_disk(local.weights, "adapter_config.json")
+    if found is None:
         return known
+    base = found.parent
     adapter = None if local.adapter is None else Path(local.adapter)
     config = hub.read_config(base, model.model_id)
     weights = _parameters_by_type(base, model.model_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Request
 
 from paddock import hub, routing
 from paddock.inference import model_profile, registration
@@ -17,12 +17,7 @@ from paddock.routing import PathId
 router = routing.router("Models")
 
 
-def _inference(request: Request) -> Inference:
-    inference: Inference = request.app.state.inference
-    return inference
-
-
-Models = Annotated[Inference, Depends(_inference)]
+Models = Annotated[Inference, routing.held("inference")]
 
 
 @router.get("/v1/models", openapi_extra=routing.EXTENSION)

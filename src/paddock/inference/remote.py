@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
+from paddock.errors import BackendAwayError, BackendError, BackendTimeoutError, InvalidRequestError
 from paddock.inference import remote_answers
 from paddock.inference.adaptive_limit import AdaptiveLimit
 from paddock.inference.engine import Generation, Message, Model, OnPiece, Piece, Sampling, Tools
@@ -35,6 +35,9 @@ log = logging.getLogger("paddock.inference")
 
 _MAX_ATTEMPTS = 4
 _FIRST_PAUSE_SECONDS = 0.5
+
+_AWAY_STATUSES = (502, 503, 504)
+"""What stands before a server says so when there is none behind it; 500 is a server's answer to this one request."""
 
 _SHOWN_CHARACTERS = 500
 
@@ -61,11 +64,11 @@ class _BusyError(Exception):
 
 
 class _BrokenError(Exception):
-    """The server may answer the same request later; `reason` is what to say if it does not."""
+    """The server may answer the same request later; `error` is what to raise if it does not."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, error: BackendError) -> None:
+        super().__init__(error.detail)
+        self.error = error
 
 
 class RemoteEngine:
@@ -127,6 +130,10 @@ class RemoteEngine:
         if not all(map(math.isfinite, scores.values())):
             raise BackendError(f"{self._name} gave a score that is not a finite number.")
         return [scores[index] for index in range(len(items))]
+
+    def folders(self, model: Model) -> Sequence[str]:
+        """See `Engine`."""
+        return ()
 
     def check_image(self, model: Model, url: str) -> None:
         """See `Engine`. What its models see is the server's to say."""
@@ -191,15 +198,15 @@ class RemoteEngine:
             except _BusyError as refusal:
                 num_refusals += 1
                 if time.monotonic() + (refusal.retry_after_seconds or 0.0) > give_up_at:
-                    raise BackendError(f"{refusal.reason} It stayed so for {self._max_busy_seconds:g} s.") from None
+                    raise BackendAwayError(f"{refusal.reason} It stayed so for {self._max_busy_seconds:g} s.") from None
                 limit.refused(refusal.retry_after_seconds)
                 await limit.pause(num_refusals)
             except _BrokenError as failure:
                 num_failures += 1
                 if num_failures == _MAX_ATTEMPTS:
-                    raise BackendError(failure.reason) from None
+                    raise failure.error from None
                 pause = _FIRST_PAUSE_SECONDS * 2.0 ** (num_failures - 1) * random.uniform(0.5, 1.0)  # noqa: S311 -- no secret
-                log.info("%s Trying again in %.1f s.", failure.reason, pause)
+                log.info("%s Trying again in %.1f s.", failure.error.detail, pause)
                 await asyncio.sleep(pause)
             else:
                 limit.answered(time.monotonic() - sent_at)
@@ -223,12 +230,14 @@ class RemoteEngine:
         except TimeoutError:
             raise BackendTimeoutError(f"{self._name} did not answer in time.") from None
         except aiohttp.ClientError as error:
-            raise _BrokenError(f"{self._name} cannot be reached ({type(error).__name__}).") from None
+            away = BackendAwayError(f"{self._name} cannot be reached ({type(error).__name__}).")
+            raise _BrokenError(away) from None
         status = response.status
         if status == 429 or (status == 503 and "Retry-After" in response.headers):
             raise _BusyError(f"{self._name} is busy (HTTP {status}).", _retry_after(response))
         if status == 408 or status >= 500:
-            raise _BrokenError(f"{self._name} answered HTTP {status}.")
+            broken = BackendAwayError if status in _AWAY_STATUSES else BackendError
+            raise _BrokenError(broken(f"{self._name} answered HTTP {status}."))
         if 400 <= status < 500 and status not in (401, 403):
             raise InvalidRequestError(f"{self._name} refused the request (HTTP {status}): {_message(raw)}")
         raise BackendError(f"{self._name} answered HTTP {status}. Its `base_url` or `api_key` may be wrong.")

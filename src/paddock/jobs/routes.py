@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import Depends, Query, Request
+from fastapi import Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
@@ -35,12 +35,7 @@ _POLL_SECONDS = 0.2
 _KEEP_ALIVE_SECONDS = 15.0
 
 
-def _jobs(request: Request) -> JobStore:
-    jobs: JobStore = request.app.state.jobs
-    return jobs
-
-
-Jobs = Annotated[JobStore, Depends(_jobs)]
+Jobs = Annotated[JobStore, routing.held("jobs")]
 
 
 @router.get("/v1alpha/jobs", openapi_extra=routing.EXTENSION)

@@ -16,6 +16,7 @@ from paddock.errors import LostLeaseError
 from paddock.jobs import states
 from paddock.jobs.job import Job
 from paddock.jobs.local import EXIT_NO_SPACE, EXIT_STOPPED, JobProcess
+from paddock.jobs.ready_process import ReadyProcess
 from paddock.jobs.store import JobStore
 from paddock.settings import Settings
 from paddock.storage.data_dir import DataDir
@@ -35,13 +36,14 @@ class Worker:
         settings: Settings,
         data_dir: DataDir,
         jobs: JobStore,
-        start_process: Callable[[Job, Settings, Path], JobProcess] = JobProcess,
+        start_process: Callable[[Job, Settings, Path], JobProcess] | None = None,
     ) -> None:
         self.worker_id = uuid.uuid4().hex
         self._settings = settings
         self._data_dir = data_dir
         self._jobs = jobs
-        self._start_process = start_process
+        self._ready = ReadyProcess(settings)
+        self._start_process = start_process or self._ready.start_job
         self._running: list[JobProcess] = []
         self._renewed_at = 0.0
         self._stopping = False
@@ -74,6 +76,7 @@ class Worker:
             is_ending = any(process.is_ending for process in self._running)
             self._wake.wait(_POLL_ENDING_SECONDS if self._stopping or is_ending else _POLL_SECONDS)
             self._wake.clear()
+        self._ready.close()
 
     def tend(self) -> None:
         """Look after everything once."""
@@ -83,6 +86,7 @@ class Worker:
         if not self._stopping:
             self._recover()
             self._claim()
+            self._ready.tend()
 
     def _renew_leases(self) -> None:
         if not self._running or time.monotonic() - self._renewed_at < self._settings.lease_seconds / 3:

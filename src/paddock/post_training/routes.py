@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import Depends, Query, Request
+from fastapi import Query, Request
 
 from paddock import routing
 from paddock.datasets.store import DatasetStore
@@ -36,48 +36,13 @@ from paddock.settings import Settings
 router = routing.router("Post Training")
 
 
-def _settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
-    return settings
-
-
-def _jobs(request: Request) -> JobStore:
-    jobs: JobStore = request.app.state.jobs
-    return jobs
-
-
-def _datasets(request: Request) -> DatasetStore:
-    datasets: DatasetStore = request.app.state.datasets
-    return datasets
-
-
-def _checkpoints(request: Request) -> CheckpointStore:
-    checkpoints: CheckpointStore = request.app.state.checkpoints
-    return checkpoints
-
-
-def _inference(request: Request) -> Inference:
-    inference: Inference = request.app.state.inference
-    return inference
-
-
-def _scores(request: Request) -> BenchmarkScores:
-    scores: BenchmarkScores = request.app.state.scores
-    return scores
-
-
-def _trials(request: Request) -> TrialStore:
-    trials: TrialStore = request.app.state.trials
-    return trials
-
-
-TheSettings = Annotated[Settings, Depends(_settings)]
-Jobs = Annotated[JobStore, Depends(_jobs)]
-Datasets = Annotated[DatasetStore, Depends(_datasets)]
-Checkpoints = Annotated[CheckpointStore, Depends(_checkpoints)]
-Models = Annotated[Inference, Depends(_inference)]
-Scores = Annotated[BenchmarkScores, Depends(_scores)]
-Trials = Annotated[TrialStore, Depends(_trials)]
+TheSettings = Annotated[Settings, routing.held("settings")]
+Jobs = Annotated[JobStore, routing.held("jobs")]
+Datasets = Annotated[DatasetStore, routing.held("datasets")]
+Checkpoints = Annotated[CheckpointStore, routing.held("checkpoints")]
+Models = Annotated[Inference, routing.held("inference")]
+Scores = Annotated[BenchmarkScores, routing.held("scores")]
+Trials = Annotated[TrialStore, routing.held("trials")]
 JobUuid = Annotated[str, Query()]
 
 
@@ -135,6 +100,7 @@ def get_training_job_status(jobs: Jobs, checkpoints: Checkpoints, job_uuid: JobU
         completed_at=utc(found.ended_at),
         resources_allocated=found.resources,
         checkpoints=_shown(checkpoints, found.job_id),
+        put_off=found.put_off,
         error=found.error,
         retryable=found.retryable,
         log_tail=found.log_tail,

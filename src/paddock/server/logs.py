@@ -21,6 +21,8 @@ _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 def configure(level: str, log_format: str) -> None:
     """Send the process's log to standard error."""
+    # What no line shows need not be found out for each.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else logging.Formatter(_TEXT))
     logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -127,7 +127,7 @@ jobs = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False),
     # How often its process was lost.
     sa.Column("num_lost", sa.Integer, nullable=False),
-    # How often it was put off because something that it needs was away.
+    # How often it was put off because something that it needs was away, since it last got something done.
     sa.Column("num_retries", sa.Integer, nullable=False, server_default="0"),
     # Higher ones first; among equals the order of submission.
     sa.Column("priority", sa.Integer, nullable=False, server_default="0"),

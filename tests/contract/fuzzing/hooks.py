@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import schemathesis
+from hypothesis import strategies as st
 from schemathesis.core.transport import Response
 from schemathesis.generation.case import Case
 from schemathesis.hooks import HookContext
@@ -29,6 +30,26 @@ _LEAK = re.compile(r"Traceback|site-packages|/paddock/|\.py\b|127\.0\.0\.1|0x[0-
 _counts: Counter[str] = Counter()
 _statuses: Counter[str] = Counter()
 _accepted: list[str] = []
+
+
+_NAMES = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=20)
+_VALUES = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=50).map(str.strip)
+
+
+@schemathesis.hook
+def before_generate_case(context: HookContext, strategy: st.SearchStrategy[Case]) -> st.SearchStrategy[Case]:
+    """An operation without any input gets some that means nothing to it: it must answer all the same."""
+    operation = context.operation
+    if operation is None or operation.definition.raw.get("parameters") or "requestBody" in operation.definition.raw:
+        return strategy
+    headers = st.dictionaries(_NAMES.map("X-".__add__), _VALUES, max_size=3)
+    return st.builds(_with_noise, strategy, st.dictionaries(_NAMES, _VALUES, max_size=3), headers)
+
+
+def _with_noise(case: Case, query: dict[str, str], headers: dict[str, str]) -> Case:
+    case.query = query
+    case.headers.update(headers)
+    return case
 
 
 @schemathesis.hook

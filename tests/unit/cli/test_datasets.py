@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,3 +126,65 @@ def test_an_unknown_dataset_is_one_sentence(invoke: Invoke) -> None:
         output = invoke("datasets", *words, code=1).output
         assert output.startswith("Error: ")
         assert "nope" in output
+
+
+@pytest.mark.parametrize("name", ["exam.jsonl", "exam.jsonl.gz", "exam.jsonl.zst", "exam.parquet"])
+def test_a_dataset_moves_house(invoke: Invoke, write_rows: WriteRows, tmp_path: Path, name: str) -> None:
+    file = write_rows(*({"question": f"{n} + 1", "answer": str(n + 1), "n": n} for n in range(1500)))
+    moved = tmp_path / name
+    assert invoke("datasets", "import", "d", file, "--purpose", QA).output == "d holds 1,500 rows.\n"
+    assert invoke("datasets", "import", "d", file, "--purpose", QA).output == "d holds 1,500 rows.\n"
+    assert invoke("datasets", "export", "d", moved).output == f"{moved} holds 1,500 rows of d.\n"
+    assert "write over it with --force" in invoke("datasets", "export", "d", moved, code=1).output
+    invoke("datasets", "export", "d", moved, "--force")
+    assert invoke("datasets", "import", "e", moved, "--purpose", QA).output == "e holds 1,500 rows.\n"
+    there = [json.loads(line) for line in invoke("datasets", "rows", "e").output.splitlines()]
+    assert there == [json.loads(line) for line in invoke("datasets", "rows", "d").output.splitlines()]
+
+
+def test_older_columns_move_too(invoke: Invoke, write_rows: WriteRows, tmp_path: Path) -> None:
+    file = write_rows({"chat_completion_input": '[{"role":"user","content":"q"}]', "expected_answer": "a"})
+    invoke("datasets", "import", "d", file, "--purpose", "eval/messages-answer")
+    invoke("datasets", "export", "d", tmp_path / "d.parquet")
+    taken = invoke("datasets", "import", "e", tmp_path / "d.parquet", "--purpose", "eval/messages-answer").output
+    assert taken == "e holds 1 rows.\n"  # and lacks nothing
+    assert invoke("datasets", "rows", "e").output == file.read_text().replace('", "', '","').replace('": "', '":"')
+
+
+def test_rows_that_cannot_be_read_are_listed_with_their_lines(invoke: Invoke, tmp_path: Path) -> None:
+    file, listed = tmp_path / "old.jsonl", tmp_path / "bad.txt"
+    good = '{"question":"q","answer":"a"}\n'
+    file.write_text(good + "oops\n" + good + "[1]\n" * 30)
+    words = ("datasets", "import", "d", file, "--purpose", QA, "--unreadable", listed)
+    refused = invoke(*words, code=1).output
+    assert "31 rows of" in refused
+    assert "Line 2 is not valid JSON" in refused
+    assert "Nothing was sent." in refused
+    assert "no dataset" in invoke("datasets", "show", "d", code=1).output
+    assert len(listed.read_text().splitlines()) == 31
+    assert listed.read_text().splitlines()[-1] == "Line 33 is not an object."
+    taken = invoke(*words, "--skip-unreadable").output
+    assert taken.endswith("d holds 2 rows. 31 were skipped.\n")
+    assert invoke("datasets", "rows", "d").output == 2 * good
+
+
+def test_columns_of_several_types_are_exported_as_json(invoke: Invoke, write_rows: WriteRows, tmp_path: Path) -> None:
+    invoke(
+        "datasets",
+        "import",
+        "d",
+        write_rows({"question": "q", "answer": 1}, {"question": "q", "answer": "1"}),
+        "--purpose",
+        QA,
+    )
+    exported = invoke("datasets", "export", "d", tmp_path / "d.parquet").output
+    assert exported.endswith("As JSON, for no one type holds them: answer.\n")
+
+
+def test_lengths_in_tokens(invoke: Invoke, write_rows: WriteRows, tiny_llama: Path) -> None:
+    invoke("datasets", "import", "d", write_rows({"question": "four", "answer": "ab"}), "--purpose", QA)
+    shown = invoke("datasets", "show", "d", "--tokenizer", tiny_llama).output
+    assert "Tokens" in shown
+    assert re.search(r"question .* 4 to 4, mean 4 +4 to 4, mean 4", shown)
+    assert "Tokens" not in invoke("datasets", "show", "d").output
+    assert "There is no model 'nobody'" in invoke("datasets", "show", "d", "--tokenizer", "nobody", code=1).output

@@ -25,9 +25,29 @@ def test_rows_are_the_lines_as_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", [b"[1]", b"1", b'{"a":}', b'{"a":1', b'[{"a":1},'])
 def test_the_first_wrong_line_is_named(tmp_path: Path, line: bytes) -> None:
-    with pytest.raises(click.ClickException, match=r"^Line 3 of .*rows\.jsonl is not a JSON object") as caught:
+    with pytest.raises(
+        click.ClickException, match=r"rows\.jsonl cannot be read\. Line 3 of the source is not "
+    ) as caught:
         rows_of(tmp_path, b'{"a":1}\n\n' + line + b'\n{"a":1}\n')
-    assert "one object a line" in caught.value.message
+    assert "Files other than JSON lines are named .json, .csv" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "places"),
+    [
+        ("a.jsonl", b'{"a":1}\n{"a":\n[1]\n\xff\n{"a":2}', ["Line 2", "Line 3", "Line 4"]),
+        ("a.json", b'[{"a":1}, 7, {"a":2}, "x"]', ["Row 1", "Row 3"]),
+        ("a.csv", b"a\n1\n2,3\n2\n4,4\n", ["Line 3", "Line 5"]),
+    ],
+)
+def test_rows_that_cannot_be_read_are_told_and_passed_over(
+    tmp_path: Path, name: str, content: bytes, places: list[str]
+) -> None:
+    path, told = tmp_path / name, []
+    path.write_bytes(content)
+    found = list(row_files.read_rows(path, lambda error: told.append(error.detail)))
+    assert [int(row[5:-1].strip(b'"')) for row in found] == [1, 2]
+    assert [detail.partition(" of the source ")[0] for detail in told] == places
 
 
 def test_a_checked_file_has_its_rows_counted_and_its_digest_taken_of_them(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_declared_columns_get_their_type_and_keep_their_digits() -> None:
     assert list(read_csv(io.BytesIO(content + b'" [ ]",y,z\n,,,,,\n'), types).texts) == [
         '{"i":7,"n":1.10,"b":true,"j":{"a": [1.0]},"s":"","other":"007"}',
         '{"i":-12345678901234567890123,"n":-0.0,"b":false,"j":null,"s":"x","other":""}',
-        '{"i":3,"n":1e400,"b":null,"j": [ ],"s":"y","other":"z"}',
+        '{"i":3,"n":1e400,"b":null,"j":[ ],"s":"y","other":"z"}',
         '{"i":null,"n":null,"b":null,"j":null,"s":"","other":""}',
     ]
 
