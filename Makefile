@@ -55,6 +55,8 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/overload.py
 	$(BIN)/python benchmarks/dataset_rows.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/generation.py
+	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/checkpoints.py
 
 coverage-sim: $(STAMP)
 	$(BIN)/python benchmarks/coverage_sim.py
