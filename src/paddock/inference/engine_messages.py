@@ -17,13 +17,20 @@ BACKLOG = 1024
 """Clients that may wait to be let in, as while the engine process still starts."""
 
 
+PRECISION = "precision"
+"""The key in a local model's metadata that says what it computes in as a reranker."""
+
+PRECISIONS = ("fp32", "bf16")
+
+
 class LocalModel(msgspec.Struct, frozen=True):
     """What to load. `weights` is the name that `hub.fetch` knows, `adapter` a folder with an adapter over them;
-    `model_id` is what messages call the model."""
+    `model_id` is what messages call the model; `precision` is what a reranker computes in."""
 
     model_id: str
     weights: str
     adapter: str | None = None
+    precision: str = "fp32"
 
 
 class ChatRequest(msgspec.Struct, frozen=True, tag="chat"):
@@ -63,9 +70,11 @@ class GenerationAnswer(msgspec.Struct, frozen=True):
 
 
 class RerankAnswer(msgspec.Struct, frozen=True):
-    """A finite score for each item, in the order of the items."""
+    """A finite score for each item, in the order of the items, and the indices of those that were too long to be read
+    whole."""
 
     scores: list[float]
+    truncated: list[int] = []
 
 
 Answer = GenerationAnswer | RerankAnswer

@@ -16,8 +16,9 @@ import msgspec
 
 from paddock.egress import Egress
 from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
-from paddock.inference.engine import Generation, Message, Model, Sampling
+from paddock.inference.engine import Generation, Message, Model, Relevance, Sampling
 from paddock.inference.engine_messages import (
+    PRECISION,
     ChatRequest,
     CompletionRequest,
     Failure,
@@ -78,11 +79,12 @@ class LocalEngine:
         """See `Engine`."""
         return await self._generate(CompletionRequest(self._files(model), prompt, sampling))
 
-    async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> list[float]:
+    async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> Relevance:
         """See `Engine`."""
         texts = [_text_to_rank(item, f"/items/{index}", model.model_id) for index, item in enumerate(items)]
         request = RerankRequest(self._files(model), _text_to_rank(query, "/query", model.model_id), texts)
-        return (await self._ask("rerank", request, RerankAnswer)).scores
+        answer = await self._ask("rerank", request, RerankAnswer)
+        return Relevance(answer.scores, answer.truncated)
 
     def check_image(self, model: Model, url: str) -> None:
         """See `Engine`."""
@@ -123,7 +125,8 @@ class LocalEngine:
 
     def _files(self, model: Model) -> LocalModel:
         if model.job_id is None:
-            return LocalModel(model.model_id, model.provider_model_id)
+            precision = model.metadata.get(PRECISION, "fp32")
+            return LocalModel(model.model_id, model.provider_model_id, precision=precision)
         folder = str(self._checkpoint_root / model.provider_model_id)
         if model.base_model is None:
             return LocalModel(model.model_id, folder)

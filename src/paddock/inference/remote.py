@@ -21,7 +21,7 @@ import msgspec
 
 from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
 from paddock.inference.adaptive_limit import AdaptiveLimit
-from paddock.inference.engine import Generation, Message, Model, Sampling
+from paddock.inference.engine import Generation, Message, Model, Relevance, Sampling
 from paddock.inference.http_session import BoundedSession, OpenSession
 from paddock.settings import Provider
 
@@ -129,7 +129,7 @@ class RemoteEngine:
         choice = self._first(answer.choices)
         return _generation(choice.text, choice.finish_reason, answer.usage, seconds)
 
-    async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> list[float]:
+    async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> Relevance:
         """See `Engine`. Text goes out as strings, images as vLLM takes them."""
         documents = [_to_rank(item) for item in items]
         body = {"model": model.provider_model_id, "query": _to_rank(query), "documents": documents}
@@ -139,7 +139,7 @@ class RemoteEngine:
             raise BackendError(f"{self._name} did not score each of the {len(items)} items once.")
         if not all(map(math.isfinite, scores.values())):
             raise BackendError(f"{self._name} gave a score that is not a finite number.")
-        return [scores[index] for index in range(len(items))]
+        return Relevance([scores[index] for index in range(len(items))])
 
     def check_image(self, model: Model, url: str) -> None:
         """See `Engine`. What its models see is the server's to say."""

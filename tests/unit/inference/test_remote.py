@@ -42,7 +42,7 @@ def chat(base_url: str, sampling: Sampling = Sampling(), **config: Any) -> Any:
 
 
 def rerank(base_url: str, items: list[Any], query: Any = "q") -> list[float]:
-    return ask(base_url, lambda engine: engine.rerank(MODEL, query, items))
+    return ask(base_url, lambda engine: engine.rerank(MODEL, query, items)).scores
 
 
 def failing(*statuses: int, headers: dict[str, str] | None = None, body: Any = None) -> Callable[[Any], Any]:
