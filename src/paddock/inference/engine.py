@@ -75,7 +75,8 @@ class Engine(Protocol):
         ...
 
     async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> Relevance:
-        """How relevant each item is to the query. Query and items are strings or content parts in OpenAI's form (`{"type": "text", …}`, `{"type": "image_url", …}`)."""
+        """How relevant each item is to the query. Both are strings or content parts in OpenAI's form
+        (`{"type": "text", …}`, `{"type": "image_url", …}`)."""
         ...
 
     def check_image(self, model: Model, url: str) -> None:

@@ -204,16 +204,17 @@ def test_minilm_puts_the_right_passage_first(minilm: Reranker) -> None:
 def test_bf16_keeps_the_top_ten_and_the_documented_error(
     trained_cross_encoder: Path, cross: Reranker, minilm: Reranker
 ) -> None:
-    for exact, fast, max_error in (
-        (cross, load(trained_cross_encoder, "bf16"), 0.05),
-        (minilm, load(get_model_path(), "bf16"), 0.003),
+    """An item that takes another's place in the top ten was as good as that, to within the error."""
+    for exact, fast, max_error, max_gap in (
+        (cross, load(trained_cross_encoder, "bf16"), 0.05, 0.005),
+        (minilm, load(get_model_path(), "bf16"), 0.003, 0.0),
     ):
-        for index, each in enumerate(SETS):
-            others = [passage for other in (SETS * 2)[index + 1 : index + 5] for passage in other.passages]
-            pairs = [Pair(each.query, passage) for passage in each.passages + others]
+        for each in SETS[::3]:
+            pairs = [Pair(each.query, passage) for passage in ALL_PASSAGES]
             expected, found = np.array(scores(exact, pairs)), np.array(scores(fast, pairs))
             assert abs(found - expected).max() < max_error
-            assert set(np.argsort(-found, kind="stable")[:10]) == set(np.argsort(-expected, kind="stable")[:10])
+            tenth = np.sort(expected)[-10]
+            assert np.sort(expected[np.argsort(-found, kind="stable")[:10]])[0] >= tenth - max_gap
             assert scores(fast, pairs[::-1]) == found[::-1].tolist()
 
 

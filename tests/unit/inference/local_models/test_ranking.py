@@ -81,14 +81,14 @@ def test_those_who_come_later_join() -> None:
 def test_others_have_their_turn_and_what_is_done_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("paddock.inference.local_models.ranking._TURN_SECONDS", 0.0)
     reranker, large = ByLength(), work("q", ["x" * 1000] * 100)
-    works = [large]
-    turns = 0
+    works, num_turns = [large], 0
     while works:
-        rank(reranker, works, join=list, others_wait=lambda: bool(reranker.rounds) and len(reranker.rounds) > turns)
-        turns = len(reranker.rounds)
+        asked = iter((False, True))  # a round, and then others wait
+        rank(reranker, works, join=list, others_wait=lambda asked=asked: next(asked))
+        num_turns += 1
     assert answer(large).scores == [1000.0] * 100
     assert sum(map(len, reranker.rounds)) == 100  # none was scored twice
-    assert turns > 2
+    assert num_turns == 4
 
 
 def test_who_left_costs_nothing() -> None:
