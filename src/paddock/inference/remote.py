@@ -1,5 +1,5 @@
 """Models behind somebody's HTTP server: OpenAI's `/chat/completions` and `/completions`, and `/rerank` as Cohere and
-Jina shape it. vLLM, Ollama, llama.cpp and their like speak these.
+Jina shape it, or text-embeddings-inference. vLLM, Ollama, llama.cpp and their like speak these.
 
 A request that met a busy server waits until it is not (`adaptive_limit`), one that met a broken server is sent again a few
 times; what the server answers is checked before
@@ -74,7 +74,15 @@ class _RerankAnswer(msgspec.Struct):
     results: list[_Rank]
 
 
-Answer = TypeVar("Answer", _ChatAnswer, _TextAnswer, _RerankAnswer)
+class _TeiRank(msgspec.Struct):
+    index: int
+    score: float
+
+
+_TEI_BATCH_SIZE = 32
+"""What text-embeddings-inference takes at once where it is not told otherwise (`--max-client-batch-size`)."""
+
+Answer = TypeVar("Answer", _ChatAnswer, _TextAnswer, _RerankAnswer, list[_TeiRank])
 
 
 Choice = TypeVar("Choice", _ChatChoice, _TextChoice)
@@ -104,6 +112,8 @@ class RemoteEngine:
         self.max_concurrency = provider.config.max_concurrency
         self._name = f"The provider {provider.provider_id}"
         self._base_url = provider.config.base_url.rstrip("/")
+        self._is_tei = provider.config.rerank_shape == "tei"
+        self._rerank_batch_size = provider.config.rerank_batch_size or (_TEI_BATCH_SIZE if self._is_tei else None)
         headers = {"Authorization": f"Bearer {provider.config.api_key}", "Content-Type": "application/json"}
 
         def make_session() -> aiohttp.ClientSession:
@@ -131,15 +141,31 @@ class RemoteEngine:
 
     async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> Relevance:
         """See `Engine`. Text goes out as strings, images as vLLM takes them."""
-        documents = [_to_rank(item) for item in items]
-        body = {"model": model.provider_model_id, "query": _to_rank(query), "documents": documents}
-        answer, _ = await self._ask("rerank", body, _RerankAnswer)
-        scores = {rank.index: rank.relevance_score for rank in answer.results}
-        if len(answer.results) != len(items) or scores.keys() != set(range(len(items))):
-            raise BackendError(f"{self._name} did not score each of the {len(items)} items once.")
+        if self._is_tei:
+            _refuse_images(query, items)
+        query, documents = _to_rank(query), [_to_rank(item) for item in items]
+        size = self._rerank_batch_size or len(documents)
+        scores: list[float] = []
+        for start in range(0, len(documents), size):
+            scores += await self._rerank(model, query, documents[start : start + size])
+        return Relevance(scores)
+
+    async def _rerank(self, model: Model, query: Any, documents: list[Any]) -> list[float]:
+        """The scores of one request, in the order of the documents. How the server ordered them is not relied on."""
+        if self._is_tei:
+            body = {"query": query, "texts": documents, "truncate": True}
+            tei_ranks, _ = await self._ask("rerank", body, list[_TeiRank])
+            found = [(rank.index, rank.score) for rank in tei_ranks]
+        else:
+            body = {"model": model.provider_model_id, "query": query, "documents": documents}
+            answer, _ = await self._ask("rerank", body, _RerankAnswer)
+            found = [(rank.index, rank.relevance_score) for rank in answer.results]
+        scores = dict(found)
+        if len(found) != len(documents) or scores.keys() != set(range(len(documents))):
+            raise BackendError(f"{self._name} did not score each of the {len(documents)} items once.")
         if not all(map(math.isfinite, scores.values())):
             raise BackendError(f"{self._name} gave a score that is not a finite number.")
-        return Relevance([scores[index] for index in range(len(items))])
+        return [scores[index] for index in range(len(documents))]
 
     def check_image(self, model: Model, url: str) -> None:
         """See `Engine`. What its models see is the server's to say."""
@@ -234,6 +260,12 @@ def _generation(text: str, finish_reason: str | None, usage: _Usage | None, seco
     usage = usage or _Usage()
     reason = "length" if finish_reason == "length" else "stop"
     return Generation(text, reason, usage.prompt_tokens, usage.completion_tokens, seconds)
+
+
+def _refuse_images(query: Any, items: Sequence[Any]) -> None:
+    for pointer, item in (("/query", query), *((f"/items/{index}", item) for index, item in enumerate(items))):
+        if not isinstance(item, str) and item["type"] != "text":
+            raise InvalidRequestError(f"{pointer} is an image, and its provider ranks text only.", pointer=pointer)
 
 
 def _to_rank(item: Any) -> Any:
