@@ -92,6 +92,15 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class Relevance:
+    """A score for each item, in the order of the items, and the indices of those that were too long to be read whole, as
+    far as that is known."""
+
+    scores: list[float]
+    truncated: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Model:
     """A model that requests may name. For a checkpoint, `job_id` made it and `base_model` lies under the adapter."""
 
@@ -133,9 +142,9 @@ class Engine(Protocol):
         """The model's continuation of a text, with no template; `on_piece` as for a chat."""
         ...
 
-    async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> list[float]:
-        """A relevance score for each item, in the order of the items. Query and items are strings or content parts
-        in OpenAI's form (`{"type": "text", …}`, `{"type": "image_url", …}`)."""
+    async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> Relevance:
+        """How relevant each item is to the query. Both are strings or content parts in OpenAI's form
+        (`{"type": "text", …}`, `{"type": "image_url", …}`)."""
         ...
 
     def check_image(self, model: Model, url: str) -> None:

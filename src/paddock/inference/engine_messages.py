@@ -18,19 +18,27 @@ BACKLOG = 1024
 """Clients that may wait to be let in, as while the engine process still starts."""
 
 
+PRECISION = "precision"
+"""The key in a local model's metadata that says what it computes in as a reranker."""
+
+PRECISIONS = ("fp32", "bf16")
+
+
 class LocalModel(msgspec.Struct, frozen=True):
     """What to load. `weights` is the name that `hub.fetch` knows, `adapter` a folder with an adapter over them;
-    `model_id` is what messages call the model."""
+    `model_id` is what messages call the model; `precision` is what a reranker computes in."""
 
     model_id: str
     weights: str
     adapter: str | None = None
+    precision: str = "fp32"
 
     @classmethod
     def of(cls, model: Model, checkpoint_root: Path) -> LocalModel:
         """Where a model of the provider `local` lies; checkpoints lie below `checkpoint_root`."""
         if model.job_id is None:
-            return cls(model.model_id, model.provider_model_id)
+            precision = model.metadata.get(PRECISION, "fp32")
+            return cls(model.model_id, model.provider_model_id, precision=precision)
         folder = str(checkpoint_root / model.provider_model_id)
         if model.base_model is None:
             return cls(model.model_id, folder)
@@ -87,9 +95,11 @@ class PieceOfAnswer(msgspec.Struct, frozen=True, tag="piece"):
 
 
 class RerankAnswer(msgspec.Struct, frozen=True):
-    """A finite score for each item, in the order of the items."""
+    """A finite score for each item, in the order of the items, and the indices of those that were too long to be read
+    whole."""
 
     scores: list[float]
+    truncated: list[int] = []
 
 
 Answer = GenerationAnswer | RerankAnswer

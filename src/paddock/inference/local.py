@@ -17,7 +17,7 @@ import msgspec
 
 from paddock.egress import Egress
 from paddock.errors import BackendAwayError, BackendError, BackendTimeoutError, InvalidRequestError
-from paddock.inference.engine import Generation, Message, Model, OnPiece, Piece, Sampling, Tools
+from paddock.inference.engine import Generation, Message, Model, OnPiece, Piece, Relevance, Sampling, Tools
 from paddock.inference.engine_messages import (
     ChatRequest,
     CompletionRequest,
@@ -93,11 +93,12 @@ class LocalEngine:
         request = CompletionRequest(self._files(model), prompt, sampling, in_pieces=on_piece is not None)
         return await self._generate(request, on_piece)
 
-    async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> list[float]:
+    async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> Relevance:
         """See `Engine`."""
         texts = [_text_to_rank(item, f"/items/{index}", model.model_id) for index, item in enumerate(items)]
         request = RerankRequest(self._files(model), _text_to_rank(query, "/query", model.model_id), texts)
-        return (await self._ask("rerank", request, RerankAnswer)).scores
+        answer = await self._ask("rerank", request, RerankAnswer)
+        return Relevance(answer.scores, answer.truncated)
 
     def check_image(self, model: Model, url: str) -> None:
         """See `Engine`."""

@@ -1,5 +1,5 @@
 """Models behind somebody's HTTP server: OpenAI's `/chat/completions` and `/completions`, and `/rerank` as Cohere and
-Jina shape it. vLLM, Ollama, llama.cpp and their like speak these.
+Jina shape it, or text-embeddings-inference. vLLM, Ollama, llama.cpp and their like speak these.
 
 A request that met a busy server waits until it is not (`adaptive_limit`), one that met a broken server is sent again a few
 times; what the server answers is checked before
@@ -22,7 +22,7 @@ import msgspec
 from paddock.errors import BackendAwayError, BackendError, BackendTimeoutError, InvalidRequestError
 from paddock.inference import remote_answers
 from paddock.inference.adaptive_limit import AdaptiveLimit
-from paddock.inference.engine import Generation, Message, Model, OnPiece, Piece, Sampling, Tools
+from paddock.inference.engine import Generation, Message, Model, OnPiece, Piece, Relevance, Sampling, Tools
 from paddock.inference.http_session import BoundedSession, OpenSession
 from paddock.inference.line_stream import LineTooLongError, lines
 from paddock.inference.remote_answers import Written
@@ -51,7 +51,16 @@ class _RerankAnswer(msgspec.Struct):
     results: list[_Rank]
 
 
+class _TeiRank(msgspec.Struct):
+    index: int
+    score: float
+
+
+_TEI_BATCH_SIZE = 32
+"""What text-embeddings-inference takes at once where it is not told otherwise (`--max-client-batch-size`)."""
+
 Read = TypeVar("Read")
+Ranks = TypeVar("Ranks", _RerankAnswer, list[_TeiRank])
 
 
 class _BusyError(Exception):
@@ -78,6 +87,8 @@ class RemoteEngine:
         self.max_concurrency = provider.config.max_concurrency
         self._name = f"The provider {provider.provider_id}"
         self._base_url = provider.config.base_url.rstrip("/")
+        self._is_tei = provider.config.rerank_shape == "tei"
+        self._rerank_batch_size = provider.config.rerank_batch_size or (_TEI_BATCH_SIZE if self._is_tei else None)
         headers = {"Authorization": f"Bearer {provider.config.api_key}", "Content-Type": "application/json"}
 
         def make_session() -> aiohttp.ClientSession:
@@ -115,21 +126,40 @@ class RemoteEngine:
             body |= {"logprobs": sampling.num_likely}
         return await self._generate("completions", body, on_piece)
 
-    async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> list[float]:
+    async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> Relevance:
         """See `Engine`. Text goes out as strings, images as vLLM takes them."""
-        documents = [_to_rank(item) for item in items]
-        body = {"model": model.provider_model_id, "query": _to_rank(query), "documents": documents}
-        raw, _ = await self._ask("rerank", body, _whole_body)
-        try:
-            answer = msgspec.json.decode(raw, type=_RerankAnswer)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BackendError(f"{self._name} gave an answer that cannot be read: {error}.") from None
-        scores = {rank.index: rank.relevance_score for rank in answer.results}
-        if len(answer.results) != len(items) or scores.keys() != set(range(len(items))):
-            raise BackendError(f"{self._name} did not score each of the {len(items)} items once.")
+        if self._is_tei:
+            _refuse_images(query, items)
+        query, documents = _to_rank(query), [_to_rank(item) for item in items]
+        size = self._rerank_batch_size or len(documents)
+        scores: list[float] = []
+        for start in range(0, len(documents), size):
+            scores += await self._rerank(model, query, documents[start : start + size])
+        return Relevance(scores)
+
+    async def _rerank(self, model: Model, query: Any, documents: list[Any]) -> list[float]:
+        """The scores of one request, in the order of the documents. How the server ordered them is not relied on."""
+        if self._is_tei:
+            body = {"query": query, "texts": documents, "truncate": True}
+            tei_ranks = await self._ask_ranks(body, list[_TeiRank])
+            found = [(rank.index, rank.score) for rank in tei_ranks]
+        else:
+            body = {"model": model.provider_model_id, "query": query, "documents": documents}
+            answer = await self._ask_ranks(body, _RerankAnswer)
+            found = [(rank.index, rank.relevance_score) for rank in answer.results]
+        scores = dict(found)
+        if len(found) != len(documents) or scores.keys() != set(range(len(documents))):
+            raise BackendError(f"{self._name} did not score each of the {len(documents)} items once.")
         if not all(map(math.isfinite, scores.values())):
             raise BackendError(f"{self._name} gave a score that is not a finite number.")
-        return [scores[index] for index in range(len(items))]
+        return [scores[index] for index in range(len(documents))]
+
+    async def _ask_ranks(self, body: Any, answer: type[Ranks]) -> Ranks:
+        raw, _ = await self._ask("rerank", body, _whole_body)
+        try:
+            return msgspec.json.decode(raw, type=answer)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BackendError(f"{self._name} gave an answer that cannot be read: {error}.") from None
 
     def folders(self, model: Model) -> Sequence[str]:
         """See `Engine`."""
@@ -269,6 +299,12 @@ def _tool_choice(tools: Tools) -> Any:
 
 async def _whole_body(response: aiohttp.ClientResponse) -> bytes:
     return await response.read()
+
+
+def _refuse_images(query: Any, items: Sequence[Any]) -> None:
+    for pointer, item in (("/query", query), *((f"/items/{index}", item) for index, item in enumerate(items))):
+        if not isinstance(item, str) and item["type"] != "text":
+            raise InvalidRequestError(f"{pointer} is an image, and its provider ranks text only.", pointer=pointer)
 
 
 def _to_rank(item: Any) -> Any:

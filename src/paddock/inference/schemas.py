@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import FailFast, Field
 
+from paddock.routing import EXTENSION
 from paddock.wire import Id, RequestBody, Schema
 
 # ---------------------------------------------------------------------------------------------------- content
@@ -66,11 +67,21 @@ class RerankRequest(RequestBody):
     max_num_results: int | None = None
 
 
+Truncated = Annotated[
+    Literal[True] | None,
+    Field(
+        description="Only there if the item was too long for the model, which read its beginning.",
+        json_schema_extra=EXTENSION,
+    ),
+]
+
+
 class RerankData(Schema):
     """A single rerank result from a reranking response."""
 
     index: int
     relevance_score: float
+    truncated: Truncated = None
 
 
 class RerankResponse(Schema):
@@ -96,11 +107,13 @@ class RerankDocumentsRequest(RequestBody):
 
 
 class RankedDocument(Schema):
-    """One document's place: `document` is there if the request asked for it."""
+    """One document's place. `document` is there if the request asked for it, `truncated` if the model read only the
+    beginning."""
 
     index: int
     relevance_score: float
     document: TextDocument | None = None
+    truncated: Literal[True] | None = None
 
 
 class RerankDocumentsResponse(Schema):

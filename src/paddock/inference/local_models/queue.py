@@ -22,9 +22,6 @@ _SETTLE_SECONDS = 0.002
 _MAX_SETTLE_SECONDS = 0.02
 """An idle engine waits so long for the rest of a burst, as long as it keeps growing, before it starts on the first."""
 
-_MAX_ITEMS = 512
-"""Items of rerank requests that are scored together; a request with more of them is scored alone."""
-
 _CHARACTERS_OF_IMAGE = 2000
 """An image is some hundred tokens, roughly, whatever the length of its data."""
 
@@ -65,6 +62,10 @@ class Work:
         self.files = files
         self.pieces = pieces
         self.answer: Future[Answer] = Future()
+        self.scores: list[float] = []
+        """Of a ranking: what is known by now, of the first items."""
+        self.truncated: list[int] = []
+        """The items among them that were too long for the model."""
 
     @property
     def is_abandoned(self) -> bool:
@@ -139,6 +140,12 @@ class Queue:
                 return []
             return self._remove([work for work in self._waiting if work.fits(like)][:limit])
 
+    def has_other(self, like: Work) -> bool:
+        """Whether anyone waits for something else."""
+        with self._changed:
+            self._drop_abandoned()
+            return any(not work.fits(like) for work in self._waiting)
+
     def _let_burst_settle(self) -> None:
         deadline = time.monotonic() + _MAX_SETTLE_SECONDS
         num_seen = 0
@@ -151,15 +158,7 @@ class Queue:
         oldest = self._waiting[0]
         fitting = [work for work in self._waiting if work.fits(oldest)]
         fitting.sort(key=lambda work: abs(work.num_characters - oldest.num_characters))
-        if not oldest.is_rerank:
-            return fitting[: self._max_batch_size]
-        chosen = [oldest]
-        num_items = oldest.num_items
-        for work in fitting:
-            if work is not oldest and num_items + work.num_items <= _MAX_ITEMS:
-                chosen.append(work)
-                num_items += work.num_items
-        return chosen
+        return fitting if oldest.is_rerank else fitting[: self._max_batch_size]
 
     def _remove(self, chosen: list[Work]) -> list[Work]:
         taken = {id(work) for work in chosen}

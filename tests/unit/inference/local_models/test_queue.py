@@ -67,14 +67,20 @@ def test_the_oldest_goes_with_its_nearest_in_length() -> None:
     assert queue.take() == [far]
 
 
-def test_rankings_go_together_up_to_a_number_of_items() -> None:
-    small, large, small_too = rerank(10), rerank(510), rerank(10)
-    queue = queue_of(small, large, small_too)
-    assert queue.take() == [small, small_too]
-    assert queue.take() == [large]
-    huge = rerank(10_000)
-    queue.submit(huge)
-    assert queue.take() == [huge]
+def test_all_rankings_of_a_model_go_together() -> None:
+    works = [rerank(10_000), *(rerank(1) for _ in range(20))]
+    queue = queue_of(*works)
+    assert sorted(map(id, queue.take())) == sorted(map(id, works))
+
+
+def test_who_waits_for_something_else_is_known() -> None:
+    ranking, same, other = rerank(1), rerank(2), rerank(1, B)
+    queue = queue_of(same)
+    assert not queue.has_other(ranking)
+    queue.submit(other)
+    assert queue.has_other(ranking)
+    other.answer.cancel()
+    assert not queue.has_other(ranking)
 
 
 def test_abandoned_work_is_dropped() -> None:
