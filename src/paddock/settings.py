@@ -43,6 +43,10 @@ class RemoteConfig(_Section):
     timeout_seconds: float = Field(default=60.0, gt=0)
     max_busy_seconds: float = Field(default=120.0, ge=0)
     """How long a request may be refused as one too many (429, or 503 with `Retry-After`) before it has failed."""
+    rerank_shape: Literal["cohere", "tei"] = "cohere"
+    """How its `/rerank` is asked: as Cohere, Jina and vLLM are, or as text-embeddings-inference is."""
+    rerank_batch_size: int | None = Field(default=None, ge=1)
+    """The most items that it takes at once; longer requests are sent in parts. None: any number, or 32 of `tei`."""
 
 
 class Provider(_Section):

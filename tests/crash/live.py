@@ -38,7 +38,7 @@ MAX_LOST = 20
 _WRITES = {
     "server": (
         *("store.submit", "store.append", "store.cancel", "store.claim"),
-        *("worker._renew_leases", "worker._tend_process", "worker._recover"),
+        *("worker._renew_leases", "worker._give_back", "worker._recover"),
     ),
     "job": ("progress.report", "job._store", "runners.end_well"),
 }

@@ -61,7 +61,7 @@ class Caller:
 
     async def rerank(self, query: str, items: Sequence[str]) -> list[float]:
         """The model's score of each item. Raises as `chat` does."""
-        return await self._call(lambda: self._engine.rerank(self._model, query, items))
+        return (await self._call(lambda: self._engine.rerank(self._model, query, items))).scores
 
     async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
         try:
