@@ -95,8 +95,8 @@ def replies(draw: random.Random, evaluator: str) -> Callable[[str], Any]:
 
 @pytest.mark.parametrize("function_id", BRAINTRUST)
 def test_the_score_is_that_of_autoevals(function_id: str) -> None:
-    """25 cases for each of the nine measures."""
-    outcomes = {_compared(function_id, random.Random(f"{function_id} {case}")) for case in range(25)}
+    """A hundred cases for each of the nine measures."""
+    outcomes = {_compared(function_id, random.Random(f"{function_id} {case}")) for case in range(100)}
     assert len(outcomes) > 1
 
 
