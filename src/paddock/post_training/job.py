@@ -18,7 +18,7 @@ from paddock.inference.inference import Inference
 from paddock.jobs.job import DatasetVersion, Job, NewJob
 from paddock.jobs.progress import Progress
 from paddock.jobs.store import JobStore
-from paddock.post_training import checks, config, machine, rows, search_space, source, trial_store
+from paddock.post_training import allocation, checks, config, machine, rows, search_space, source, trial_store
 from paddock.post_training.config import Config
 from paddock.post_training.schemas import PreferenceOptimizeRequest, SupervisedFineTuneRequest
 from paddock.post_training.scores import BenchmarkScores
@@ -304,6 +304,8 @@ def _device(settings: Settings) -> torch.device:
     if settings.device == "cuda" and not has_gpu:
         raise InvalidRequestError("The setting `device` is `cuda`, and torch finds no such device here.")
     is_cuda = has_gpu and settings.device != "cpu"
+    if not is_cuda:
+        allocation.keep_freed_memory()
     if is_cuda and settings.training_workers > torch.cuda.device_count():
         raise InvalidRequestError(
             f"The setting `training_workers` is {settings.training_workers}, and there are {torch.cuda.device_count()} GPUs."
