@@ -124,5 +124,18 @@ def _install(folder: Path, job_id: str, attempt: int) -> None:
     job._train = train_in_phases
 
 
-if "TRAINING_KILLS" in os.environ and "run-job" in sys.argv:
-    _install(Path(os.environ["TRAINING_KILLS"]), sys.argv[-1], int(sys.argv[sys.argv.index("--attempt") + 1]))
+def _wait_for_job(folder: Path) -> None:
+    """A process may be started ahead of the job that it will do."""
+    from paddock import runners
+
+    run_job = runners.run_job
+
+    def run_job_in_phases(settings: Any, job_id: str, attempt: int) -> int:
+        _install(folder, job_id, attempt)
+        return run_job(settings, job_id, attempt)
+
+    runners.run_job = run_job_in_phases
+
+
+if "TRAINING_KILLS" in os.environ and {"run-job", "wait-for-job"} & set(sys.argv):
+    _wait_for_job(Path(os.environ["TRAINING_KILLS"]))
