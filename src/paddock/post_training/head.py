@@ -77,7 +77,7 @@ class _LogProbs(torch.autograd.Function):  # type: ignore[misc]  # torch is not 
     def backward(ctx: Any, gradient_N: Tensor) -> tuple[Tensor | None, ...]:
         hidden_NH, weight_VH, targets_N, d_hidden_NH, d_weight_VH = ctx.saved_tensors
         if d_hidden_NH is not None:
-            d_hidden_NH = d_hidden_NH * gradient_N[:, None].to(d_hidden_NH.dtype)
+            d_hidden_NH = (d_hidden_NH * gradient_N[:, None]).to(d_hidden_NH.dtype)
         if d_weight_VH is not None:
             if (gradient_N == gradient_N[0]).all():
                 # All tokens weigh the same, as in supervised fine-tuning.
@@ -111,5 +111,5 @@ def _weighed(hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, gradient_N
     ):
         logits_nV = hidden_nH @ product_VH.t()
         _log_probs_and_slopes(logits_nV, targets_n)
-        d_weight_VH += (logits_nV * gradient_n[:, None].to(logits_nV.dtype)).t() @ hidden_nH
+        d_weight_VH += logits_nV.mul_(gradient_n[:, None]).t() @ hidden_nH
     return d_weight_VH
