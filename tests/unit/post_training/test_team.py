@@ -99,7 +99,7 @@ def test_preferences_by_two(resources: Resources, two: Resources) -> None:
         return dpo_request(job_id, "tiny", config, lora=LORA, loss_type="kto_pair")
 
     # One worker has its output layer and loss in one, which in bfloat16 rounds in other places.
-    one, both = _like_one(resources, two, make, rel=1e-3)
+    one, both = _like_one(resources, two, make, rel=2**-8)
     assert _series(two, "two", "reward_margin")[0] == 0.0
     assert _series(two, "two", "loss")[0] == pytest.approx(0.5, abs=1e-6)
     assert both["weight_bytes"] < one["weight_bytes"]
