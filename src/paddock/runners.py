@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,6 +67,13 @@ RUNNERS: dict[str, Runner] = {
 }
 
 
+def make_ready() -> None:
+    """Import what an evaluation needs, while there is none yet. What training needs would fill the memory."""
+    import aiohttp  # noqa: F401
+
+    import paddock.evaluation.job  # noqa: F401
+
+
 def run_job(settings: Settings, job_id: str, attempt: int) -> int:
     """Do one attempt at a job, in this process. Returns the process's exit code."""
     local.prepare_process(settings)
@@ -92,7 +98,8 @@ def run_job(settings: Settings, job_id: str, attempt: int) -> int:
         log.info("This attempt is over: the job was cancelled or given to another process.")
         return 0
     except Exception as error:
-        traceback.print_exc()
+        # Not by `traceback`: on a full disk its own lines are the next error.
+        log.exception("The job fails.")
         return end_badly(progress, settings, error, resources.data_dir.log_file(job_id, attempt))
     return end_well(progress)
 

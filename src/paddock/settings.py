@@ -43,6 +43,10 @@ class RemoteConfig(_Section):
     timeout_seconds: float = Field(default=60.0, gt=0)
     max_busy_seconds: float = Field(default=120.0, ge=0)
     """How long a request may be refused as one too many (429, or 503 with `Retry-After`) before it has failed."""
+    rerank_shape: Literal["cohere", "tei"] = "cohere"
+    """How its `/rerank` is asked: as Cohere, Jina and vLLM are, or as text-embeddings-inference is."""
+    rerank_batch_size: int | None = Field(default=None, ge=1)
+    """The most items that it takes at once; longer requests are sent in parts. None: any number, or 32 of `tei`."""
 
 
 class Provider(_Section):
@@ -174,10 +178,14 @@ class Settings(_Section):
     """How long a connection without a request stays open."""
     max_evaluate_rows: int = Field(default=1000, ge=1)
     """The most rows that one `evaluate_rows` request takes; more are a job's work."""
+    generation_cache_rows: int = Field(default=0, ge=0)
+    """How many greedy generations are kept for evaluations that ask the same model the same again; 0 keeps none."""
     max_running_jobs: int = Field(default=2, ge=1)
     """Jobs that run at once, each in a process of its own."""
     max_running_jobs_of_kind: dict[str, Annotated[int, Field(ge=0)]] = {}
     """How many of them may be of one kind: `{sft: 1}`. A kind that is not named has no bound of its own."""
+    ready_job_process: bool = True
+    """Keep a process ready for the next job, for ten minutes after one: it starts half a second sooner, for 70 MB."""
     job_nice: int = Field(default=0, ge=0, le=19)
     """How far jobs stand back when processor time is short, as `nice` counts it."""
     max_job_memory_bytes: int | None = Field(default=None, ge=64 * 1024 * 1024)

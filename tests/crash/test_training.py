@@ -14,7 +14,8 @@ from crash.training import Instant, TrainingWorld
 def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path) -> None:
     chosen = random.Random(0)
     with TrainingWorld(tmp_path) as world:
-        # All files of the final model are there, its row is not; then the server, in the midst of an epoch's steps.
+        # All files of the final model are there, its row is not.
         world.kill("rounded", "qat", Instant("publishing", "enter", is_last=True), chosen)
+        # A resume point's row is not committed; the server goes.
         world.kill("preferred", "dpo packed", Instant("row of a resume point", "leave"), chosen, victim="server")
     assert world.kills == {"publishing": 1, "row of a resume point": 1}

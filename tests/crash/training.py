@@ -108,7 +108,13 @@ class TrainingWorld:
         self._undisturbed: dict[str, _Undisturbed] = {}
         self.kills: Counter[str] = Counter()
         self.kills_of_training: Counter[str] = Counter()
-        self._server = LiveServer(folder, registered_resources=_models(folder), lease_seconds=2.0, max_lost_attempts=20)
+        self._server = LiveServer(
+            folder,
+            registered_resources=_models(folder),
+            ready_job_process=False,
+            lease_seconds=2.0,
+            max_lost_attempts=20,
+        )
 
     def __enter__(self) -> TrainingWorld:
         self._environment = dict(os.environ)

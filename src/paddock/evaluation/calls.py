@@ -6,7 +6,8 @@ A call that failed is the row's failure, or the row is left for a later attempt,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError, PaddockError
 from paddock.inference.engine import Engine, Generation, Message, Model, Sampling
@@ -14,6 +15,8 @@ from paddock.inference.engine import Engine, Generation, Message, Model, Samplin
 NUM_CALLS_TO_GIVE_UP = 8
 """A model is given up on when so many calls in a row, or all there are, got no answer and their rows are left; or when
 its first calls, so many or all there are, failed in the same way."""
+
+T = TypeVar("T")
 
 _CALL_ERRORS = (InvalidRequestError, BackendError, BackendTimeoutError)
 
@@ -54,9 +57,16 @@ class Caller:
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Generation:
         """The model's answer. Raises `CallError`, `RowLeftError`, or the engine's error when the model is given up on."""
+        return await self._call(lambda: self._engine.chat(self._model, messages, sampling))
+
+    async def rerank(self, query: str, items: Sequence[str]) -> list[float]:
+        """The model's score of each item. Raises as `chat` does."""
+        return (await self._call(lambda: self._engine.rerank(self._model, query, items))).scores
+
+    async def _call(self, call: Callable[[], Awaitable[T]]) -> T:
         try:
             async with self._limit:
-                generation = await self._engine.chat(self._model, messages, sampling)
+                answer = await call()
         except _CALL_ERRORS as error:
             if self._leaves(error, self._is_proven):
                 self._leave(error)
@@ -65,7 +75,7 @@ class Caller:
             raise CallError(error.detail) from None
         self._is_proven = True
         self._num_left_in_a_row = 0
-        return generation
+        return answer
 
     def check(self) -> None:
         """At the end: raise what kept rows from being answered, or the one error that all calls met."""

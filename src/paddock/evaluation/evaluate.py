@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 from paddock.evaluation import prompts
@@ -18,11 +17,9 @@ from paddock.evaluation.calls import Caller, CallError, Leaves, RowLeftError, le
 from paddock.evaluation.plan import FunctionRun, Plan
 from paddock.evaluation.prompts import UnreadableRowError
 from paddock.evaluation.result_store import RowResult
-from paddock.evaluation.scoring.function import Ask, CannotScoreError, Sample, Score
+from paddock.evaluation.scoring.function import GREEDY, Ask, CannotScoreError, Sample, Score, Scorer
 from paddock.inference.engine import Sampling
 from paddock.inference.inference import Inference
-
-_JUDGE_SAMPLING = Sampling(temperature=0.0)
 
 Emit = Callable[[RowResult], Awaitable[None]]
 
@@ -30,12 +27,14 @@ Emit = Callable[[RowResult], Awaitable[None]]
 @dataclass(frozen=True)
 class Todo:
     """A row, and what is still to be found out about it: its generation, unless that is known, and these functions'
-    scores."""
+    scores. `index` is the number of the result: of rows with several samples each sample has its own. A generation that
+    `is_recalled` is known from elsewhere, and a result of this evaluation all the same."""
 
     index: int
     row: Mapping[str, Any]
     generation: Mapping[str, Any] | None
     function_ids: Sequence[str]
+    is_recalled: bool = False
 
 
 async def evaluate(
@@ -74,7 +73,7 @@ class _Evaluation:
     def __init__(self, plan: Plan, inference: Inference, emit: Emit, proven: Collection[str], leaves: Leaves) -> None:
         self._candidate = plan.candidate
         self._emit = emit
-        models = {run.judge.model_id: run.judge for run in plan.functions if run.judge is not None}
+        models = {model.model_id: model for run in plan.functions for model in run.models}
         if plan.candidate is not None:
             models[plan.candidate.model.model_id] = plan.candidate.model
         engines = {model_id: inference.engine(model) for model_id, model in models.items()}
@@ -88,7 +87,10 @@ class _Evaluation:
         self.num_rows_in_flight = sum(engine.max_concurrency for engine in limits) or 1
 
     def _ask_of(self, run: FunctionRun) -> Ask:
-        return _no_judge if run.judge is None else partial(_ask_judge, self._callers[run.judge.model_id])
+        judge, embedder = (
+            None if model is None else self._callers[model.model_id] for model in (run.judge, run.embedder)
+        )
+        return _Judge(judge, embedder)
 
     def check(self) -> None:
         for caller in self._callers.values():
@@ -99,27 +101,32 @@ class _Evaluation:
             generation = todo.generation
             if generation is None:
                 try:
-                    generation = await self._generate(todo.row)
+                    generation = await self._generate(todo)
                 except RowLeftError:
                     continue
+            if todo.generation is None or todo.is_recalled:
                 await self._emit(RowResult(todo.index, generation=generation))
             await self._score_all(todo, generation)
 
-    async def _generate(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _generate(self, todo: Todo) -> Mapping[str, Any]:
         candidate = self._candidate
         assert candidate is not None
+        sampling = candidate.sampling
+        if sampling.seed is not None:
+            sampling = replace(sampling, seed=sampling.seed + todo.index)
         try:
-            messages = prompts.messages(row, candidate.system)
-            generation = await self._callers[candidate.model.model_id].chat(messages, candidate.sampling)
+            messages = prompts.messages(todo.row, candidate.system)
+            generation = await self._callers[candidate.model.model_id].chat(messages, sampling)
         except (UnreadableRowError, CallError) as error:
             return {"generated_answer": None, "error": str(error)}
-        return {
+        answered = {
             "generated_answer": generation.text,
             "finish_reason": generation.finish_reason,
             "num_prompt_tokens": generation.num_prompt_tokens,
             "num_generated_tokens": generation.num_generated_tokens,
             "latency_seconds": generation.latency_seconds,
         }
+        return answered if sampling.seed is None else {**answered, "seed": sampling.seed}
 
     async def _score_all(self, todo: Todo, generation: Mapping[str, Any]) -> None:
         num_left = len(todo.function_ids)
@@ -142,20 +149,28 @@ class _Evaluation:
 
     async def _score(self, function_id: str, row: Mapping[str, Any], generation: Mapping[str, Any]) -> Score:
         scorer, ask = self._scorers[function_id]
-        answer = generation["generated_answer"]
-        if answer is None:
-            return {"score": None, "error": f"There is no answer to score: {generation['error']}"}
-        try:
-            sample = Sample(prompts.input_query(row), prompts.expected_answer(row), answer)
-            if scorer.needs_expected_answer and sample.expected_answer is None:
-                raise UnreadableRowError("The row has no `answer` to compare with.", column="answer")
-            standing = _standing(row)
-            score = await scorer.score(sample, ask)
-        except UnreadableRowError as error:
-            return {"score": None, "error": str(error)}
-        except CannotScoreError as error:
-            return {"score": None, "error": error.reason, **error.extras}
-        return {**score, **standing}
+        return await score_row(scorer, ask, row, generation)
+
+
+async def score_row(scorer: Scorer, ask: Ask, row: Mapping[str, Any], generation: Mapping[str, Any]) -> Score:
+    """The score row of an answer, with what aggregation needs to know of its row."""
+    answer = generation["generated_answer"]
+    if answer is None:
+        return {"score": None, "error": f"There is no answer to score: {generation['error']}"}
+    standing: Score = {}
+    try:
+        standing = _standing(row)
+        sample = Sample(prompts.input_query(row), prompts.expected_answer(row), answer, row)
+        if scorer.needs_expected_answer and sample.expected_answer is None:
+            raise UnreadableRowError("The row has no `answer` to compare with.", column="answer")
+        score = await scorer.score(sample, ask)
+    except UnreadableRowError as error:
+        return {"score": None, "error": str(error)}
+    except CannotScoreError as error:
+        return {"score": None, "error": error.reason, **error.extras, **standing}
+    if "weight" in score and "weight" in standing:
+        standing = {**standing, "weight": score["weight"] * standing["weight"]}
+    return {**score, **standing}
 
 
 def _standing(row: Mapping[str, Any]) -> Score:
@@ -164,13 +179,26 @@ def _standing(row: Mapping[str, Any]) -> Score:
     return {name: value for name, value in known.items() if value is not None}
 
 
-async def _ask_judge(judge: Caller, prompt: str) -> str:
-    try:
-        reply = await judge.chat([{"role": "user", "content": prompt}], _JUDGE_SAMPLING)
-    except CallError as error:
-        raise CannotScoreError(f"The judge did not answer: {error}") from None
-    return reply.text
+class _Judge:
+    """Whom a scoring function asks: its judge, and the model that compares texts, where it has them."""
 
+    def __init__(self, judge: Caller | None, embedder: Caller | None) -> None:
+        self._judge = judge
+        self._embedder = embedder
 
-async def _no_judge(_prompt: str) -> str:
-    raise AssertionError("this scoring function has no judge")
+    async def __call__(self, prompt: str, sampling: Sampling = GREEDY) -> str:
+        """See `Ask`."""
+        assert self._judge is not None, "this scoring function has no judge"
+        try:
+            reply = await self._judge.chat([{"role": "user", "content": prompt}], sampling)
+        except CallError as error:
+            raise CannotScoreError(f"The judge did not answer: {error}") from None
+        return reply.text
+
+    async def similarities(self, text: str, others: Sequence[str]) -> list[float]:
+        """See `Ask`."""
+        assert self._embedder is not None, "this scoring function compares no texts"
+        try:
+            return await self._embedder.rerank(text, others)
+        except CallError as error:
+            raise CannotScoreError(f"The embedding model did not answer: {error}") from None

@@ -6,24 +6,43 @@ with images, which are parts still.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError, PaddockError
-from paddock.inference.engine import Sampling
+from paddock.inference.engine import ChosenToken, Model, Sampling, ToolCall, Tools
 
 BACKLOG = 1024
 """Clients that may wait to be let in, as while the engine process still starts."""
 
 
+PRECISION = "precision"
+"""The key in a local model's metadata that says what it computes in as a reranker."""
+
+PRECISIONS = ("fp32", "bf16")
+
+
 class LocalModel(msgspec.Struct, frozen=True):
     """What to load. `weights` is the name that `hub.fetch` knows, `adapter` a folder with an adapter over them;
-    `model_id` is what messages call the model."""
+    `model_id` is what messages call the model; `precision` is what a reranker computes in."""
 
     model_id: str
     weights: str
     adapter: str | None = None
+    precision: str = "fp32"
+
+    @classmethod
+    def of(cls, model: Model, checkpoint_root: Path) -> LocalModel:
+        """Where a model of the provider `local` lies; checkpoints lie below `checkpoint_root`."""
+        if model.job_id is None:
+            precision = model.metadata.get(PRECISION, "fp32")
+            return cls(model.model_id, model.provider_model_id, precision=precision)
+        folder = str(checkpoint_root / model.provider_model_id)
+        if model.base_model is None:
+            return cls(model.model_id, folder)
+        return cls(model.model_id, model.base_model, folder)
 
 
 class ChatRequest(msgspec.Struct, frozen=True, tag="chat"):
@@ -32,14 +51,18 @@ class ChatRequest(msgspec.Struct, frozen=True, tag="chat"):
     model: LocalModel
     messages: list[dict[str, Any]]
     sampling: Sampling
+    tools: Tools | None = None
+    in_pieces: bool = False
+    """Whether the answer comes as lines: a `PieceOfAnswer` each, then what it would be otherwise."""
 
 
 class CompletionRequest(msgspec.Struct, frozen=True, tag="completion"):
-    """Continue a text."""
+    """Continue a text; `in_pieces` as in a chat."""
 
     model: LocalModel
     prompt: str
     sampling: Sampling
+    in_pieces: bool = False
 
 
 class RerankRequest(msgspec.Struct, frozen=True, tag="rerank"):
@@ -53,25 +76,36 @@ class RerankRequest(msgspec.Struct, frozen=True, tag="rerank"):
 Request = ChatRequest | CompletionRequest | RerankRequest
 
 
-class GenerationAnswer(msgspec.Struct, frozen=True):
+class GenerationAnswer(msgspec.Struct, frozen=True, tag="generation"):
     """Text and how it came to an end; counts are tokens."""
 
     text: str
     finish_reason: str
     num_prompt_tokens: int
     num_generated_tokens: int
+    tokens: tuple[ChosenToken, ...] | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+class PieceOfAnswer(msgspec.Struct, frozen=True, tag="piece"):
+    """What has come of an answer since the last piece."""
+
+    text: str
+    tokens: tuple[ChosenToken, ...] = ()
 
 
 class RerankAnswer(msgspec.Struct, frozen=True):
-    """A finite score for each item, in the order of the items."""
+    """A finite score for each item, in the order of the items, and the indices of those that were too long to be read
+    whole."""
 
     scores: list[float]
+    truncated: list[int] = []
 
 
 Answer = GenerationAnswer | RerankAnswer
 
 
-class Failure(msgspec.Struct, frozen=True):
+class Failure(msgspec.Struct, frozen=True, tag="failure"):
     """Why there is no answer."""
 
     status: int
@@ -91,5 +125,8 @@ class Failure(msgspec.Struct, frozen=True):
             return InvalidRequestError(self.detail, pointer=self.pointer)
         return _ERRORS.get(self.status, BackendError)(self.detail)
 
+
+Line = PieceOfAnswer | GenerationAnswer | Failure
+"""A line of an answer in pieces."""
 
 _ERRORS: dict[int, type[PaddockError]] = {error.status: error for error in (BackendError, BackendTimeoutError)}

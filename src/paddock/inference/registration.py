@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from paddock import hub, wire
 from paddock.errors import FieldError, InvalidRequestError
 from paddock.inference.engine import Model
+from paddock.inference.engine_messages import PRECISION, PRECISIONS
 from paddock.inference.inference import LOCAL, Inference
 from paddock.inference.schemas import RegisterModelRequest
 from paddock.settings import Settings
@@ -60,7 +61,20 @@ def _model(inference: Inference, request: RegisterModelRequest) -> Model:
     name = request.provider_model_id or request.model_id
     if provider_id == LOCAL and name.startswith("~"):
         name = str(Path(name).expanduser())
+    if provider_id == LOCAL:
+        _check_precision(request)
     return Model(request.model_id, provider_id, name, request.model_type, request.metadata or {})
+
+
+def _check_precision(request: RegisterModelRequest) -> None:
+    precision = (request.metadata or {}).get(PRECISION)
+    if precision is None:
+        return
+    pointer = f"/metadata/{PRECISION}"
+    if precision not in PRECISIONS:
+        raise InvalidRequestError(f"`precision` is one of {', '.join(PRECISIONS)}.", pointer=pointer)
+    if request.model_type != "rerank":
+        raise InvalidRequestError("`precision` is a choice for models of the type `rerank`.", pointer=pointer)
 
 
 def _check_name(name: str) -> None:

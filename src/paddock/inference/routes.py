@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
@@ -34,6 +35,7 @@ router.include_router(chat_routes.router)
     "/v1alpha/inference/rerank",
     tags=["Inference"],
     response_model=RerankResponse,
+    response_model_exclude_none=True,
     response_description="RerankResponse with indices sorted by relevance score (descending).",
 )
 async def rerank(request: Request, inference: Models, body: RerankRequest) -> RerankResponse:
@@ -45,7 +47,10 @@ async def rerank(request: Request, inference: Models, body: RerankRequest) -> Re
     query, items = plain_content(body.query), [plain_content(item) for item in body.items]
     ranking = await _rank(request, inference, body.model, query, items)
     return RerankResponse(
-        data=[RerankData(index=index, relevance_score=score) for index, score in ranking[: body.max_num_results]]
+        data=[
+            RerankData(index=place.index, relevance_score=place.score, truncated=place.truncated)
+            for place in ranking[: body.max_num_results]
+        ]
     )
 
 
@@ -57,17 +62,31 @@ async def rerank_documents(
     documents = [TextDocument(text=item) if isinstance(item, str) else item for item in body.documents]
     ranking = await _rank(request, inference, body.model, body.query, [document.text for document in documents])
     results = [
-        RankedDocument(index=index, relevance_score=score, document=documents[index] if body.return_documents else None)
-        for index, score in ranking[: body.top_n]
+        RankedDocument(
+            index=place.index,
+            relevance_score=place.score,
+            document=documents[place.index] if body.return_documents else None,
+            truncated=place.truncated,
+        )
+        for place in ranking[: body.top_n]
     ]
     return RerankDocumentsResponse(id=f"rerank-{uuid.uuid4().hex}", model=body.model, results=results)
 
 
+@dataclass(frozen=True)
+class _Place:
+    index: int
+    score: float
+    truncated: Literal[True] | None
+
+
 async def _rank(
     request: Request, inference: Inference, model_id: str, query: Any, items: Sequence[Any]
-) -> list[tuple[int, float]]:
-    """Index and score of each item, the most relevant first; of equals, the one that came first."""
+) -> list[_Place]:
+    """Each item's place, the most relevant first; of equals, the one that came first."""
     model = await run_in_threadpool(inference.find, model_id)
     engine = inference.engine(model)
-    scores = await routing.while_connected(request, engine.rerank(model, query, items))
-    return sorted(enumerate(scores), key=lambda ranked: -ranked[1])
+    relevance = await routing.while_connected(request, engine.rerank(model, query, items))
+    truncated = frozenset(relevance.truncated)
+    places = (_Place(i, score, True if i in truncated else None) for i, score in enumerate(relevance.scores))
+    return sorted(places, key=lambda place: -place.score)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import FailFast, Field
 
+from paddock.routing import EXTENSION
 from paddock.wire import Id, RequestBody, Schema
 
 # ---------------------------------------------------------------------------------------------------- content
@@ -66,11 +67,21 @@ class RerankRequest(RequestBody):
     max_num_results: int | None = None
 
 
+Truncated = Annotated[
+    Literal[True] | None,
+    Field(
+        description="Only there if the item was too long for the model, which read its beginning.",
+        json_schema_extra=EXTENSION,
+    ),
+]
+
+
 class RerankData(Schema):
     """A single rerank result from a reranking response."""
 
     index: int
     relevance_score: float
+    truncated: Truncated = None
 
 
 class RerankResponse(Schema):
@@ -96,11 +107,13 @@ class RerankDocumentsRequest(RequestBody):
 
 
 class RankedDocument(Schema):
-    """One document's place: `document` is there if the request asked for it."""
+    """One document's place. `document` is there if the request asked for it, `truncated` if the model read only the
+    beginning."""
 
     index: int
     relevance_score: float
     document: TextDocument | None = None
+    truncated: Literal[True] | None = None
 
 
 class RerankDocumentsResponse(Schema):
@@ -151,3 +164,24 @@ class ListModelsResponse(Schema):
 
     object: Literal["list"] = "list"
     data: list[ModelRecord]
+
+
+class ModelProfile(Schema):
+    """What a model is, as its files say. Null is what they do not say, or what is not on this machine."""
+
+    model_id: str
+    provider_id: str
+    job_id: str | None = Field(description="The training job whose checkpoint it is.")
+    base_model: str | None = Field(description="What a checkpoint was trained from.")
+    is_here: bool = Field(description="Whether its files are on this machine.")
+    architecture: str | None = None
+    num_parameters: int | None = Field(default=None, description="Those of an adapter not counted.")
+    num_adapter_parameters: int | None = None
+    dtype: str | None = Field(default=None, description="The type of most parameters in the files.")
+    num_file_bytes: int | None = None
+    cpu_memory_bytes: int | None = Field(default=None, description="What its weights take in the engine on a CPU.")
+    gpu_memory_bytes: int | None = Field(default=None, description="The same on a GPU.")
+    context: int | None = Field(default=None, description="Tokens that prompt and answer may have together.")
+    has_chat_template: bool | None = None
+    reads_images: bool | None = None
+    licence: str | None = Field(default=None, description="As its model card says.")

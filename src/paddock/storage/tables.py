@@ -281,6 +281,15 @@ scores = sa.Table(
     sa.Column("failed", sa.Boolean, nullable=False),
 )
 
+cached_generations = sa.Table(
+    "cached_generations",
+    metadata,
+    # The digest of all that a greedy answer depends on; `evaluation.generation_store` makes it.
+    sa.Column("key_sha256", sa.Text, primary_key=True),
+    sa.Column("generation_json", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False, index=True),
+)
+
 # ---------------------------------------------------------------------------------------------------- post_training
 
 checkpoints = sa.Table(

@@ -443,3 +443,14 @@ def test_control_characters_and_absent_counts_of_a_server_are_kept(make_world: M
     generation = result(world, job.job_id)["generations"][0]
     assert (generation["generated_answer"], generation["finish_reason"]) == ("a\x00b", "length")
     assert generation["num_generated_tokens"] is None
+
+
+def test_a_functions_own_weight_is_multiplied_by_the_rows(make_world: MakeWorld) -> None:
+    world = make_world(lambda body: "no comma" if last_user_text(body) == "q0" else "a, b")
+    both = {"instruction_id_list": ["punctuation:no_comma", "startend:quotation"], "kwargs": [{}, {}]}
+    one = {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [None], "weight": 3}
+    world.add_dataset([{"prompt": "q0", **both}, {"prompt": "q1", **one}])
+    world.add_benchmark("basic::ifeval")
+    scores = result(world, world.run(world.submit()).job_id)["scores"]["basic::ifeval"]
+    assert [(row["score"], row["weight"]) for row in scores["score_rows"]] == [(0.5, 2.0), (0.0, 3.0)]
+    assert scores["aggregated_results"]["weighted_average"]["weighted_average"] == pytest.approx(1 / 5)

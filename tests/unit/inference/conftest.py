@@ -12,6 +12,7 @@ from paddock.inference.engine_host import EngineHost
 from paddock.settings import Settings
 from paddock.storage.data_dir import DataDir
 from tiny_models import make_adapter, make_cross_encoder
+from trained_cross_encoder import make_trained_cross_encoder
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +34,9 @@ def local_world(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> I
         cross_encoder=Model("cross", "local", str(make_cross_encoder(folder / "cross")), "rerank"),
     )
     host.stop()
+
+
+@pytest.fixture(scope="session")
+def trained_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Half a minute's training, for all tests of this folder."""
+    return make_trained_cross_encoder(tmp_path_factory.mktemp("trained") / "model")

@@ -13,7 +13,7 @@ import pytest
 from inference_world import LocalWorld
 from paddock.egress import Egress
 from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
-from paddock.inference.engine import Generation, Model, Sampling
+from paddock.inference.engine import Generation, Model, Relevance, Sampling
 from paddock.inference.local import LocalEngine
 from tiny_models import make_llava, png_url
 
@@ -92,22 +92,56 @@ def test_a_checkpoint_is_its_adapter_over_its_base(local_world: LocalWorld) -> N
 
 
 def test_real_passages_are_ranked_by_meaning(local_world: LocalWorld) -> None:
-    scores = local_world.ask(lambda e: e.rerank(local_world.minilm, "Which city governs France?", PASSAGES))
+    scores = local_world.ask(lambda e: e.rerank(local_world.minilm, "Which city governs France?", PASSAGES)).scores
     assert max(range(3), key=lambda index: scores[index]) == 1
     assert all(-1.0 <= score <= 1.0 for score in scores)
 
 
-def test_text_parts_rank_as_text(local_world: LocalWorld) -> None:
-    part = {"type": "text", "text": PASSAGES[1]}
-    scores = local_world.ask(lambda e: e.rerank(local_world.minilm, {"type": "text", "text": "France"}, [part]))
-    assert scores == pytest.approx(
-        local_world.ask(lambda e: e.rerank(local_world.minilm, "France", [PASSAGES[1]])), abs=1e-6
+def test_text_parts_and_strings_mix(local_world: LocalWorld) -> None:
+    query, items = {"type": "text", "text": "France"}, [PASSAGES[0], {"type": "text", "text": PASSAGES[1]}, PASSAGES[2]]
+    assert local_world.ask(lambda e: e.rerank(local_world.minilm, query, items)) == local_world.ask(
+        lambda e: e.rerank(local_world.minilm, "France", PASSAGES)
     )
+
+
+def test_an_item_that_is_too_long_is_told(local_world: LocalWorld) -> None:
+    items = ["short", "word " * 400, "w", "word " * 500]
+    found = local_world.ask(lambda e: e.rerank(local_world.minilm, "word", items))
+    assert found.truncated == [1, 3]
+    assert found.scores[1] == found.scores[3]  # what differs was not read
+
+
+def test_many_requests_at_once_get_what_each_gets_alone(local_world: LocalWorld) -> None:
+    requests = [
+        (f"query {i}", [f"{PASSAGES[j % 3]} {'x ' * (7 * i * j % 60)}" for j in range(1 + i)]) for i in range(12)
+    ]
+
+    async def together(engine: LocalEngine) -> list[Relevance]:
+        return await asyncio.gather(*(engine.rerank(local_world.minilm, *request) for request in requests))
+
+    async def in_turn(engine: LocalEngine) -> list[Relevance]:
+        return [await engine.rerank(local_world.minilm, *request) for request in requests]
+
+    assert local_world.ask(together) == local_world.ask(in_turn)
+
+
+def test_a_small_request_does_not_wait_for_a_large_one(local_world: LocalWorld) -> None:
+    async def race(engine: LocalEngine) -> bool:
+        large = asyncio.create_task(engine.rerank(local_world.minilm, "horse", ["word " * 200] * 1000))
+        await asyncio.sleep(0.2)
+        await engine.rerank(local_world.minilm, "horse", PASSAGES)
+        chat = await engine.chat(local_world.tiny, user("hello"), Sampling(max_tokens=2))
+        assert chat.num_generated_tokens == 2
+        was_running = not large.done()
+        large.cancel()
+        return was_running
+
+    assert local_world.ask(race)
 
 
 def test_a_cross_encoder_and_a_checkpoint_rank_too(local_world: LocalWorld) -> None:
     for model in (local_world.cross_encoder, local_world.checkpoint):
-        scores = local_world.ask(lambda e, model=model: e.rerank(model, "query", [*PASSAGES, PASSAGES[0]]))
+        scores = local_world.ask(lambda e, model=model: e.rerank(model, "query", [*PASSAGES, PASSAGES[0]])).scores
         assert len(set(scores)) == 3
         assert scores[3] == scores[0]  # equal passages tie exactly
 

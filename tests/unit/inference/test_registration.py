@@ -70,6 +70,18 @@ def test_what_is_refused(
     assert inference.models.list() == []
 
 
+def test_a_local_reranker_may_name_its_precision(inference: Inference, settings: Settings) -> None:
+    fields = {"model_id": "org/ranker", "model_type": "rerank", "metadata": {"precision": "bf16"}}
+    model = register(inference, settings, **fields)
+    assert inference.engine(model)._files(model).precision == "bf16"  # type: ignore[attr-defined]
+    for wrong in ({"metadata": {"precision": "fp8"}}, {"metadata": {"precision": 16}}, {"model_type": "llm"}):
+        with pytest.raises(InvalidRequestError) as caught:
+            register(inference, settings, **fields | {"model_id": "org/other"} | wrong)
+        assert caught.value.errors[0].pointer == "/metadata/precision"
+    remote = register(inference, settings, model_id="x", provider_id="lab", metadata={"precision": "theirs"})
+    assert remote.metadata == {"precision": "theirs"}
+
+
 def test_a_folder_without_a_model_is_refused(inference: Inference, settings: Settings, tiny_llama: Path) -> None:
     with pytest.raises(InvalidRequestError, match="no config.json") as caught:
         register(inference, settings, model_id="mine", provider_model_id=str(tiny_llama.parent))

@@ -42,7 +42,7 @@ def chat(base_url: str, sampling: Sampling = Sampling(), **config: Any) -> Any:
 
 
 def rerank(base_url: str, items: list[Any], query: Any = "q") -> list[float]:
-    return ask(base_url, lambda engine: engine.rerank(MODEL, query, items))
+    return ask(base_url, lambda engine: engine.rerank(MODEL, query, items)).scores
 
 
 def failing(*statuses: int, headers: dict[str, str] | None = None, body: Any = None) -> Callable[[Any], Any]:
@@ -233,6 +233,75 @@ class TestRerank:
             (path, body, _) = server.requests[0]
         assert path == "/v1/rerank"
         assert body == {"model": "org/judge-1", "query": "q", "documents": ["a", "b", "c"]}
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            {
+                "id": "07734bd2",
+                "results": [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0.2}],
+                "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}},
+            },
+            {
+                "model": "jina-reranker-v2-base-multilingual",
+                "object": "list",
+                "usage": {"total_tokens": 15},
+                "results": [
+                    {"index": 1, "relevance_score": 0.9, "document": {"text": "b"}},
+                    {"index": 0, "relevance_score": 0.2, "document": {"text": "a"}},
+                ],
+            },
+            {
+                "id": "score-1",
+                "model": "BAAI/bge-reranker-v2-m3",
+                "usage": {"prompt_tokens": 12, "total_tokens": 12},
+                "results": [
+                    {"index": 1, "document": {"text": "b", "multi_modal": None}, "relevance_score": 0.9},
+                    {"index": 0, "document": {"text": "a", "multi_modal": None}, "relevance_score": 0.2},
+                ],
+            },
+        ],
+        ids=["cohere", "jina", "vllm"],
+    )
+    def test_the_servers_that_speak_one_shape(self, answer: dict[str, Any]) -> None:
+        with ModelServer(lambda body: answer) as server:
+            assert rerank(server.base_url, ["a", "b"]) == [0.2, 0.9]
+
+    def test_text_embeddings_inference_is_asked_its_way_and_in_parts(self) -> None:
+        def answer(body: dict[str, Any]) -> web.Response:
+            ranks = [{"index": i, "score": float(text)} for i, text in enumerate(body["texts"])]
+            return web.json_response(sorted(ranks, key=lambda rank: -rank["score"]))
+
+        items = [*map(str, range(40)), {"type": "text", "text": "40"}]
+        with ModelServer(answer) as server:
+            found = ask(server.base_url, lambda engine: engine.rerank(MODEL, "q", items), rerank_shape="tei")
+            assert found.scores == [float(i) for i in range(41)]
+            assert [len(body["texts"]) for _, body, _ in server.requests] == [32, 9]
+            path, body, _ = server.requests[1]
+        assert path == "/v1/rerank"
+        assert body == {"query": "q", "texts": [str(i) for i in range(32, 41)], "truncate": True}
+
+    @pytest.mark.parametrize("ranks", ['[{"index": 0, "score": 1e999}]', '[{"index": 1, "score": 1.0}]', "[]", "{}"])
+    def test_what_text_embeddings_inference_answers_is_checked_too(self, ranks: str) -> None:
+        with ModelServer(lambda body: web.Response(text=ranks)) as server, pytest.raises(BackendError):
+            ask(server.base_url, lambda engine: engine.rerank(MODEL, "q", ["a"]), rerank_shape="tei")
+
+    def test_text_embeddings_inference_sees_no_images(self) -> None:
+        image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+        with ModelServer(lambda body: "x") as server, pytest.raises(InvalidRequestError) as caught:
+            ask(server.base_url, lambda engine: engine.rerank(MODEL, "q", ["a", image]), rerank_shape="tei")
+        assert caught.value.errors[0].pointer == "/items/1"
+        assert server.requests == []
+
+    def test_a_server_with_a_limit_is_asked_in_parts(self) -> None:
+        def answer(body: dict[str, Any]) -> dict[str, Any]:
+            return {"results": [{"index": i, "relevance_score": len(d)} for i, d in enumerate(body["documents"])]}
+
+        with ModelServer(answer) as server:
+            items = ["a" * n for n in range(1, 6)]
+            found = ask(server.base_url, lambda engine: engine.rerank(MODEL, "q", items), rerank_batch_size=2)
+            assert found.scores == [1, 2, 3, 4, 5]
+            assert len(server.requests) == 3
 
     def test_images_go_out_in_the_form_that_vllm_takes(self) -> None:
         image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA", "detail": "high"}}

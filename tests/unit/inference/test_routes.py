@@ -157,6 +157,33 @@ def test_a_client_that_leaves_takes_its_request_back(settings: Settings, databas
     asyncio.run(scenario())
 
 
+@pytest.fixture
+def minilm_client(settings: Settings, database: Database, local_world: LocalWorld) -> Iterator[TestClient]:
+    engine = LocalEngine(local_world.data_dir.engine_socket, local_world.data_dir.checkpoints, Egress(()))
+    app = make_app(settings, database, {"local": engine})
+    app.state.inference.models.register(local_world.minilm)
+    with TestClient(app) as client:
+        yield client
+        client.portal.call(app.state.inference.close)  # type: ignore[union-attr]
+
+
+def test_what_was_cut_is_told_in_both_shapes(minilm_client: TestClient) -> None:
+    items = ["word " * 400, {"type": "text", "text": "word"}]
+    answer = rerank(minilm_client, model="minilm", query="word", items=items).json()["data"]
+    assert {result["index"]: result.get("truncated") for result in answer} == {0: True, 1: None}
+    assert all("truncated" not in result for result in answer if result["index"] == 1)
+    body = {"model": "minilm", "query": "word", "documents": [items[0], "word"]}
+    results = minilm_client.post("/v1/rerank", json=body).json()["results"]
+    assert {result["index"]: result.get("truncated") for result in results} == {0: True, 1: None}
+
+
+def test_an_image_for_a_text_model_is_refused_by_its_index(minilm_client: TestClient) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+    answer = rerank(minilm_client, model="minilm", items=["a", "b", image])
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["pointer"] == "/items/2"
+
+
 def test_the_official_client_ranks_real_passages(
     settings: Settings, database: Database, local_world: LocalWorld
 ) -> None:

@@ -3,6 +3,7 @@ next one would take all together over half of the device's memory."""
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
 import os
@@ -22,7 +23,8 @@ from paddock.errors import BackendError, InvalidRequestError
 from paddock.inference.local_models import model_files
 from paddock.inference.local_models.language_model import LanguageModel, Weights
 from paddock.inference.local_models.model_files import ModelFiles
-from paddock.inference.local_models.rerankers import LikelihoodReranker, Reranker, load_encoder
+from paddock.inference.local_models.ranking import Reranker
+from paddock.inference.local_models.rerankers import LikelihoodReranker, is_cross_encoder, load_encoder
 from paddock.settings import Settings
 
 log = logging.getLogger("paddock.engine")
@@ -50,7 +52,7 @@ class LoadedModels:
         self._dtype = torch.bfloat16 if is_cuda else torch.float32
         memory = torch.cuda.mem_get_info()[1] if is_cuda else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         self._budget_bytes = int(memory * SHARE_OF_MEMORY)
-        self._loaded: OrderedDict[tuple[Path, int], tuple[Any, int]] = OrderedDict()
+        self._loaded: OrderedDict[tuple[Path, int, str], tuple[Any, int]] = OrderedDict()
 
     def language_model(self, model_id: str, files: ModelFiles) -> LanguageModel:
         """Raises `InvalidRequestError` if this is not a causal language model, or cannot be loaded."""
@@ -66,14 +68,20 @@ class LoadedModels:
         variant = _load(model_id, lambda: weights.variant(files.adapter))
         return LanguageModel(model_id, weights, variant)
 
-    def reranker(self, model_id: str, files: ModelFiles) -> Reranker:
+    def reranker(self, model_id: str, files: ModelFiles, precision: str = "fp32") -> Reranker:
         """Raises `InvalidRequestError` if the model cannot rank, or cannot be loaded."""
-        if files.architecture in _GENERATING_ARCHITECTURES:
+        if files.architecture in _GENERATING_ARCHITECTURES and not is_cross_encoder(files.base, files.config):
+            if precision != "fp32":
+                raise InvalidRequestError(
+                    f"The model {model_id} ranks as a language model; `precision` is a choice for encoders.",
+                    pointer="/model",
+                )
             return LikelihoodReranker(self.language_model(model_id, files))
-        return self._get(model_id, files.base, lambda: load_encoder(files.base, files.config, self._device))
+        load = functools.partial(load_encoder, files.base, files.config, self._device, precision)
+        return self._get(model_id, files.base, load, precision)
 
-    def _get(self, model_id: str, folder: Path, load: Callable[[], Loaded]) -> Loaded:
-        key = (folder, model_files.stamp(folder))
+    def _get(self, model_id: str, folder: Path, load: Callable[[], Loaded], form: str = "") -> Loaded:
+        key = (folder, model_files.stamp(folder), form)
         if key in self._loaded:
             self._loaded.move_to_end(key)
         else:
@@ -87,7 +95,7 @@ class LoadedModels:
 
     def _make_room(self, num_bytes: int) -> None:
         while self._loaded and sum(size for _, size in self._loaded.values()) + num_bytes > self._budget_bytes:
-            (folder, _), _ = self._loaded.popitem(last=False)
+            (folder, _, _), _ = self._loaded.popitem(last=False)
             log.info("Letting go of %s to make room.", folder)
         gc.collect()
         if self._device == "cuda":

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from paddock.errors import PaddockError
+from paddock.inference.engine import ChosenToken, Piece
 from paddock.inference.engine_messages import Answer, ChatRequest, Request, RerankRequest
 from paddock.inference.local_models.model_files import ModelFiles
 
@@ -20,20 +22,50 @@ _SETTLE_SECONDS = 0.002
 _MAX_SETTLE_SECONDS = 0.02
 """An idle engine waits so long for the rest of a burst, as long as it keeps growing, before it starts on the first."""
 
-_MAX_ITEMS = 512
-"""Items of rerank requests that are scored together; a request with more of them is scored alone."""
-
 _CHARACTERS_OF_IMAGE = 2000
 """An image is some hundred tokens, roughly, whatever the length of its data."""
 
 
-class Work:
-    """One request and the promise of its answer. Cancelling the promise, at any time, is how a client leaves."""
+class Pieces:
+    """What an answer's reader has yet to take. It is one piece however slow the reader: nothing piles up."""
 
-    def __init__(self, request: Request, files: ModelFiles) -> None:
+    def __init__(self, notify: Callable[[], None]) -> None:
+        """`notify` is called, in the worker's thread, when there is something to take."""
+        self._notify = notify
+        self._lock = threading.Lock()
+        self._texts: list[str] = []
+        self._tokens: list[ChosenToken] = []
+
+    def put(self, text: str, tokens: Sequence[ChosenToken]) -> None:
+        with self._lock:
+            was_empty = not self._texts
+            self._texts.append(text)
+            self._tokens += tokens
+        if was_empty:
+            self._notify()
+
+    def take(self) -> Piece | None:
+        with self._lock:
+            if not self._texts:
+                return None
+            piece = Piece("".join(self._texts), tuple(self._tokens))
+            self._texts, self._tokens = [], []
+            return piece
+
+
+class Work:
+    """One request and the promise of its answer. Cancelling the promise, at any time, is how a client leaves. `pieces` is
+    there if the answer is to be read while it is made."""
+
+    def __init__(self, request: Request, files: ModelFiles, pieces: Pieces | None = None) -> None:
         self.request = request
         self.files = files
+        self.pieces = pieces
         self.answer: Future[Answer] = Future()
+        self.scores: list[float] = []
+        """Of a ranking: what is known by now, of the first items."""
+        self.truncated: list[int] = []
+        """The items among them that were too long for the model."""
 
     @property
     def is_abandoned(self) -> bool:
@@ -69,7 +101,7 @@ class Work:
 
 
 def _num_characters(message: dict[str, Any]) -> int:
-    content = message["content"]
+    content = message["content"] or ""
     if isinstance(content, str):
         return len(content)
     return sum(len(part["text"]) if part["type"] == "text" else _CHARACTERS_OF_IMAGE for part in content)
@@ -108,6 +140,12 @@ class Queue:
                 return []
             return self._remove([work for work in self._waiting if work.fits(like)][:limit])
 
+    def has_other(self, like: Work) -> bool:
+        """Whether anyone waits for something else."""
+        with self._changed:
+            self._drop_abandoned()
+            return any(not work.fits(like) for work in self._waiting)
+
     def _let_burst_settle(self) -> None:
         deadline = time.monotonic() + _MAX_SETTLE_SECONDS
         num_seen = 0
@@ -120,15 +158,7 @@ class Queue:
         oldest = self._waiting[0]
         fitting = [work for work in self._waiting if work.fits(oldest)]
         fitting.sort(key=lambda work: abs(work.num_characters - oldest.num_characters))
-        if not oldest.is_rerank:
-            return fitting[: self._max_batch_size]
-        chosen = [oldest]
-        num_items = oldest.num_items
-        for work in fitting:
-            if work is not oldest and num_items + work.num_items <= _MAX_ITEMS:
-                chosen.append(work)
-                num_items += work.num_items
-        return chosen
+        return fitting if oldest.is_rerank else fitting[: self._max_batch_size]
 
     def _remove(self, chosen: list[Work]) -> list[Work]:
         taken = {id(work) for work in chosen}

@@ -1,65 +1,61 @@
 """What gives passages their relevance to a query, on this machine. Three kinds, told apart by the model's files:
 
-- a cross-encoder (a sequence classification architecture) reads query and passage together: its score is what the
-  model itself defines, a probability (sigmoid) unless its configuration says otherwise;
+- a cross-encoder (a sequence classification architecture, or one that declares itself one to sentence-transformers, as
+  language models that answer yes or no do) reads query and passage together: its score is what the model itself defines,
+  a probability (sigmoid) unless its configuration says otherwise;
 - a bi-encoder (any other encoder) reads them apart: the score is the cosine of the two embeddings;
 - a causal language model, and so every checkpoint, has no head for relevance: the score is the mean log-likelihood of
   the query after the passage (Sachan et al. 2022, https://arxiv.org/abs/2204.07496).
 
-A passage that is longer than the model's limit is cut at its end. The same passage always gets the same score.
+A passage that is longer than the model's limit is cut at its end, and said to be.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from torch.nn.functional import normalize
 
 from paddock import wire
-from paddock.errors import BackendError, InvalidRequestError
-from paddock.inference.engine_messages import RerankAnswer, RerankRequest
+from paddock.errors import InvalidRequestError
+from paddock.inference.local_models import onednn
+from paddock.inference.local_models.encoder import Encoder, Output
 from paddock.inference.local_models.language_model import LanguageModel
 from paddock.inference.local_models.likelihood import mean_log_likelihoods
-from paddock.inference.local_models.queue import Work
-
-_CHUNK = 64
-"""Texts that go through an encoder at once; between chunks the engine looks whether anyone still waits."""
-
-Text = TypeVar("Text", str, tuple[str, str])
+from paddock.inference.local_models.ranking import Pair, Reranker, Score
 
 
-class Reranker(Protocol):
-    """Answers rerank requests of one model."""
-
-    def rerank(self, works: list[Work]) -> None:
-        """Finish or fail each of `works`; those whose clients left may stay as they are."""
-        ...
-
-
-def load_encoder(folder: Path, config: dict[str, Any], device: str) -> Reranker:
+def load_encoder(folder: Path, config: dict[str, Any], device: str, precision: str = "fp32") -> Reranker:
     """The cross-encoder or bi-encoder in `folder`, whose `config.json` is `config`. Raises `ValueError` if it cannot
-    rank."""
+    rank, or not in this precision on this machine."""
+    if precision == "bf16" and device == "cpu" and not onednn.has_bf16():
+        raise ValueError("this machine's CPU does not compute in bf16; register it with the precision fp32")
     # On a GPU in the type that the weights are stored in: what the model was trained and measured with.
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16 if precision == "bf16" else "auto"
     options = {
         "device": device,
         "local_files_only": True,
         "trust_remote_code": False,
-        "model_kwargs": {"dtype": torch.float32 if device == "cpu" else "auto", "use_safetensors": True},
+        "model_kwargs": {"dtype": dtype, "use_safetensors": True},
     }
-    if _is_cross_encoder(folder, config):
-        return _CrossEncoder(CrossEncoder(str(folder), **options))
+    if is_cross_encoder(folder, config):
+        model = CrossEncoder(str(folder), **options)
+        if model.num_labels != 1:
+            raise ValueError(f"it gives {model.num_labels} numbers for a pair of texts, where a ranking needs one")
+        return _CrossEncoder(Encoder(model, precision), model.activation_fn)
     for module in _modules(folder):
         if (module / "pytorch_model.bin").exists() and not (module / "model.safetensors").exists():
             raise ValueError(f"the weights of its module {module.name} are not safetensors")
-    return _BiEncoder(SentenceTransformer(str(folder), **options))
+    model = SentenceTransformer(str(folder), **options)
+    return _BiEncoder(Encoder(model, precision), model)
 
 
-def _is_cross_encoder(folder: Path, config: dict[str, Any]) -> bool:
+def is_cross_encoder(folder: Path, config: dict[str, Any]) -> bool:
+    """Whether the model in `folder`, whose `config.json` is `config`, reads pairs of texts."""
     declared = _read_json(folder / "config_sentence_transformers.json") or {}
     architectures = config.get("architectures") or [""]
     return declared.get("model_type") == "CrossEncoder" or architectures[0].endswith("ForSequenceClassification")
@@ -75,66 +71,52 @@ def _read_json(file: Path) -> Any:
     return wire.from_json(file.read_bytes()) if file.exists() else None
 
 
-def _chunks(texts: Iterable[Text], works: list[Work]) -> Iterator[list[Text]]:
-    """The different ones among `texts`, those of like length together; none any more once nobody waits."""
-    ordered = sorted(set(texts), key=lambda text: (len(text) if isinstance(text, str) else len(text[1]), text))
-    for start in range(0, len(ordered), _CHUNK):
-        if all(work.is_abandoned for work in works):
-            return
-        yield ordered[start : start + _CHUNK]
-
-
-def _request(work: Work) -> RerankRequest:
-    assert isinstance(work.request, RerankRequest)
-    return work.request
-
-
-def _finish(work: Work, scores: list[float]) -> None:
-    if all(map(math.isfinite, scores)):
-        work.finish(RerankAnswer(scores))
-    else:
-        work.fail(BackendError("The model gave a score that is not a finite number; its weights may be damaged."))
-
-
 class _CrossEncoder:
-    def __init__(self, model: CrossEncoder) -> None:
-        if model.num_labels != 1:
-            raise ValueError(f"it gives {model.num_labels} numbers for a pair of texts, where a ranking needs one")
-        self._model = model
+    def __init__(self, encoder: Encoder, activation: torch.nn.Module) -> None:
+        self._encoder = encoder
+        self._activation = activation
 
-    def rerank(self, works: list[Work]) -> None:
-        pairs = [(request.query, item) for request in map(_request, works) for item in request.items]
-        scores: dict[tuple[str, str], float] = {}
-        for chunk in _chunks(pairs, works):
-            predicted = self._model.predict(chunk, batch_size=_CHUNK, show_progress_bar=False)
-            scores.update(zip(chunk, predicted.tolist(), strict=True))
-        for work in works:
-            if not work.is_abandoned:
-                request = _request(work)
-                _finish(work, [scores[request.query, item] for item in request.items])
+    def check(self, query: str) -> None:
+        """Any query will do."""
+
+    def score(self, pairs: Sequence[Pair]) -> list[Score]:
+        outputs = self._encoder.outputs([(pair.query, pair.item) for pair in pairs])
+        # One by one: a function of many numbers at once may round those at its end differently.
+        return [Score(self._activation(output.vector).item(), output.is_truncated) for output in outputs]
 
 
 class _BiEncoder:
-    def __init__(self, model: SentenceTransformer) -> None:
-        self._model = model
+    def __init__(self, encoder: Encoder, model: SentenceTransformer) -> None:
+        self._encoder = encoder
+        # As `encode_query` and `encode_document` of sentence-transformers choose them.
+        default = model.prompts.get(model.default_prompt_name)
+        names = ("document", "passage", "corpus")
+        self._query_prompt = model.prompts.get("query", default)
+        self._item_prompt = next((model.prompts[name] for name in names if name in model.prompts), default)
+        self._num_dimensions = model.truncate_dim
+        self._queries: dict[str, torch.Tensor] = {}
 
-    def rerank(self, works: list[Work]) -> None:
-        requests = [_request(work) for work in works]
-        queries = self._embed(self._model.encode_query, (request.query for request in requests), works)
-        items = self._embed(self._model.encode_document, (item for r in requests for item in r.items), works)
-        for work, request in zip(works, requests, strict=True):
-            if not work.is_abandoned:
-                passages_BD = torch.stack([items[item] for item in request.items])
-                # Row by row: a matrix product may round equal rows differently.
-                _finish(work, (passages_BD * queries[request.query]).sum(dim=1).tolist())
+    def check(self, query: str) -> None:
+        """Any query will do."""
 
-    def _embed(self, encode: Any, texts: Iterable[str], works: list[Work]) -> dict[str, torch.Tensor]:
-        """Each text's embedding, of length one."""
-        embeddings: dict[str, torch.Tensor] = {}
-        for chunk in _chunks(texts, works):
-            vectors_BD = encode(chunk, batch_size=_CHUNK, show_progress_bar=False, convert_to_tensor=True)
-            embeddings.update(zip(chunk, normalize(vectors_BD.float(), dim=-1).cpu(), strict=True))
-        return embeddings
+    def score(self, pairs: Sequence[Pair]) -> list[Score]:
+        self._embed_queries([pair.query for pair in pairs])
+        items = self._encoder.outputs([pair.item for pair in pairs], prompt=self._item_prompt, task="document")
+        # Each sum by itself: a matrix product may round equal rows differently.
+        return [
+            Score(float((self._direction(item) * self._queries[pair.query]).sum()), item.is_truncated)
+            for pair, item in zip(pairs, items, strict=True)
+        ]
+
+    def _embed_queries(self, queries: Sequence[str]) -> None:
+        """Those of the last call are still there: a request with many items comes again and again."""
+        known = {query: self._queries[query] for query in queries if query in self._queries}
+        new = [query for query in dict.fromkeys(queries) if query not in known]
+        outputs = self._encoder.outputs(new, prompt=self._query_prompt, task="query") if new else []
+        self._queries = known | {query: self._direction(out) for query, out in zip(new, outputs, strict=True)}
+
+    def _direction(self, output: Output) -> torch.Tensor:
+        return normalize(output.vector[: self._num_dimensions], dim=0)
 
 
 class LikelihoodReranker:
@@ -142,32 +124,37 @@ class LikelihoodReranker:
 
     def __init__(self, language_model: LanguageModel) -> None:
         self._language_model = language_model
-
-    def rerank(self, works: list[Work]) -> None:
-        for work in works:
-            try:
-                self._rerank(work)
-            except InvalidRequestError as error:
-                work.fail(error)
-
-    def _rerank(self, work: Work) -> None:
-        request, tokenizer = _request(work), self._language_model.tokenizer
-        query_ids = tokenizer(request.query, add_special_tokens=False)["input_ids"]
+        self._tokenizer = language_model.tokenizer
         # The words of the paper's prompt.
-        end_ids = tokenizer(". Please write a question based on this passage. ", add_special_tokens=False)["input_ids"]
-        context = self._language_model.context
-        room = None if context is None else context - len(query_ids) - len(end_ids)
-        if not query_ids or (room is not None and room <= 0):
+        self._end_ids = self._ids(". Please write a question based on this passage. ")
+
+    def check(self, query: str) -> None:
+        """See `Reranker`."""
+        num_tokens, room = len(self._ids(query)), self._room(query)
+        if num_tokens == 0 or (room is not None and room <= 0):
             raise InvalidRequestError(
-                f"The query has {len(query_ids)} tokens; {self._language_model.model_id} ranks by queries of at least "
+                f"The query has {num_tokens} tokens; {self._language_model.model_id} ranks by queries of at least "
                 "one that leave room for a passage in its context.",
                 pointer="/query",
             )
-        prefixes = {item: tokenizer(f"Passage: {item}")["input_ids"][:room] + end_ids for item in set(request.items)}
-        scores: dict[str, float] = {}
+
+    def score(self, pairs: Sequence[Pair]) -> list[Score]:
+        """See `Reranker`."""
         with self._language_model.active() as model:
-            for chunk in _chunks(prefixes, [work]):
-                found = mean_log_likelihoods(model, [prefixes[item] for item in chunk], query_ids)
-                scores.update(zip(chunk, found, strict=True))
-        if not work.is_abandoned:
-            _finish(work, [scores[item] for item in request.items])
+            return [self._score(model, pair) for pair in pairs]
+
+    def _score(self, model: Any, pair: Pair) -> Score:
+        # Each pair by itself: beside others of other lengths its last bits would change.
+        passage_ids = self._tokenizer(f"Passage: {pair.item}")["input_ids"]
+        room = self._room(pair.query)
+        (value,) = mean_log_likelihoods(model, [passage_ids[:room] + self._end_ids], self._ids(pair.query))
+        return Score(value, room is not None and len(passage_ids) > room)
+
+    def _room(self, query: str) -> int | None:
+        """Tokens that a passage may have beside the query."""
+        context = self._language_model.context
+        return None if context is None else context - len(self._ids(query)) - len(self._end_ids)
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids

