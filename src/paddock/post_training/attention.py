@@ -96,7 +96,8 @@ def row_by_row(
     sequences = []
     for sequence in zip(*(state.split(1) for state in states), strict=True):
         rows = zip(*(state.split(lengths, dim=2) for state in sequence), strict=True)
-        sequences.append(torch.cat([_attend(*row, scaling, dropout, window).transpose(1, 2) for row in rows], dim=1))
+        attended = [_attend(query, key, value, scaling, dropout, window) for query, key, value in rows]
+        sequences.append(torch.cat([states_1HnD.transpose(1, 2) for states_1HnD in attended], dim=1))
     return sequences[0] if len(sequences) == 1 else torch.cat(sequences), None
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_TOKENS_AT_ONCE = 1024
+TOKENS_AT_ONCE = 1024
 """The weights' gradient is added up after each: fewer tokens would make that dearer than the products."""
 
 _IN_CACHE = 64
@@ -62,8 +62,8 @@ class _LogProbs(torch.autograd.Function):  # type: ignore[misc]  # torch is not 
         d_hidden_NH = torch.empty_like(hidden_NH) if by_hidden else None
         d_weight_VH = torch.zeros_like(weight_VH) if by_weight else None
         product_VH = weight_VH.to(hidden_NH.dtype)
-        for start in range(0, len(targets_N), _TOKENS_AT_ONCE):
-            part = slice(start, start + _TOKENS_AT_ONCE)
+        for start in range(0, len(targets_N), TOKENS_AT_ONCE):
+            part = slice(start, start + TOKENS_AT_ONCE)
             logits_nV = hidden_NH[part] @ product_VH.t()
             log_probs_N[part] = _log_probs_and_slopes(logits_nV, targets_N[part])
             if d_hidden_NH is not None:
@@ -107,7 +107,7 @@ def _weighed(hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, gradient_N
     d_weight_VH = torch.zeros_like(weight_VH)
     product_VH = weight_VH.to(hidden_NH.dtype)
     for hidden_nH, targets_n, gradient_n in zip(
-        *(tensor.split(_TOKENS_AT_ONCE) for tensor in (hidden_NH, targets_N, gradient_N)), strict=True
+        *(tensor.split(TOKENS_AT_ONCE) for tensor in (hidden_NH, targets_N, gradient_N)), strict=True
     ):
         logits_nV = hidden_nH @ product_VH.t()
         _log_probs_and_slopes(logits_nV, targets_n)
