@@ -52,6 +52,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/overload.py
 	$(BIN)/python benchmarks/dataset_rows.py
+	$(BIN)/python benchmarks/rerank.py
 
 coverage-sim: $(STAMP)
 	$(BIN)/python benchmarks/coverage_sim.py
