@@ -57,6 +57,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/generation.py
 	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/checkpoints.py
+	$(BIN)/python benchmarks/rerank.py
 
 coverage-sim: $(STAMP)
 	$(BIN)/python benchmarks/coverage_sim.py

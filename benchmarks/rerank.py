@@ -7,7 +7,8 @@ sentence-transformers runs in a process of its own with its defaults, called dir
 its calls are one after the other, as one model allows. Each figure is of calls that begin within `--seconds`, one at
 least. CPU-seconds are those of all processes of a side. Last comes the memory that the engine needs for 10,000 items.
 
-infinity-emb is not among the peers: no release of it installs beside the versions pinned here.
+infinity-emb is not among the peers: no release of it installs, with its extras `server` and `torch`, beside the versions
+pinned here.
 """
 
 from __future__ import annotations

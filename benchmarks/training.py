@@ -1,6 +1,6 @@
 """How fast post-training is: the recipes of this project beside TRL's trainers and a plain loop, on one and the same work.
 
-    python benchmarks/training.py [--runs 5] [--steps 8] [--threads 1] [--only sft,plain]
+    python benchmarks/training.py [--runs 5] [--steps 12] [--threads 1] [--only sft,plain]
 
 A random Llama (30.9 M weights; 1.1 G where there is a GPU) learns rows of very different lengths: 114 tokens on average, at
 most 512, about a thousand a step (four times as many on a GPU). Model, rows, optimiser (AdamW on float32 weights), optimiser
@@ -415,7 +415,7 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default=",".join(NAMES), help=f"some of {','.join(NAMES)}")
     options = parser.parse_args()

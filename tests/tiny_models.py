@@ -224,3 +224,16 @@ def make_cross_encoder(folder: Path, *, seed: int = 0, num_labels: int = 1) -> P
     )
     BertForSequenceClassification(config).save_pretrained(folder)
     return folder
+
+
+def make_yes_no_reranker(folder: Path, base: Path) -> Path:
+    """A model of `make_llama` as sentence-transformers files it for reranking: the score is the log-odds of a token that
+    says yes to one that says no."""
+    from sentence_transformers import CrossEncoder
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.cross_encoder.modules import LogitScore
+
+    generator = Transformer(str(base), transformer_task="text-generation")
+    yes, no = (generator.tokenizer.convert_tokens_to_ids(letter) for letter in "yn")
+    CrossEncoder(modules=[generator, LogitScore(yes, no)], device="cpu").save(str(folder), create_model_card=False)
+    return folder

@@ -36,7 +36,8 @@ def on_a_disk_of(megabytes: int, folder: Path, **settings: Any) -> LiveServer:
     """A server whose data directory is a file system of that size."""
     (folder / "data").mkdir()
     mount = ("sh", "-c", _MOUNT, "sh", f"{megabytes}m", str(folder / "data"))
-    return LiveServer(folder, inside=[*_ALONE, *mount], **settings)
+    # Without a process that waits for the next job, every child of the server is a job's.
+    return LiveServer(folder, inside=[*_ALONE, *mount], ready_job_process=False, **settings)
 
 
 def disk(server: LiveServer) -> Path:

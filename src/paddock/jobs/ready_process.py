@@ -35,10 +35,12 @@ class ReadyProcess:
     def start_job(self, job: Job, settings: Settings, log_file: Path) -> JobProcess:
         """The process of one attempt at a job: the one that is ready, or a new one."""
         self._job_started_at = time.monotonic()
+        # Here and not in the process: where there is no room for it, the worker is to know.
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        log_file.touch()
         process = self._take()
         if process is None:
             return JobProcess(job, settings, log_file)
-        log_file.parent.mkdir(parents=True, exist_ok=True)
         local.tell(process, json.dumps([job.job_id, job.attempt, str(log_file)]).encode())
         return JobProcess(job, settings, log_file, process)
 

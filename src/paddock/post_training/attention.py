@@ -3,7 +3,8 @@
 A model is switched to it once; where its rows begin and end comes with each call. It is for CPUs: on a GPU so many small
 products would cost more than the padding.
 
-Shapes: T tokens of all rows, n of one; H heads of queries, K of keys and values, of size D.
+Shapes: B sequences (one, where rows are joined) of T tokens, n of them in a row; H heads of queries, K of keys and values,
+of size D.
 """
 
 from __future__ import annotations
@@ -67,13 +68,13 @@ def arguments(lengths: Sequence[int]) -> dict[str, Tensor]:
 
 def row_by_row(
     module: Any,
-    query_1HTD: Tensor,
-    key_1KTD: Tensor,
-    value_1KTD: Tensor,
+    query_BHTD: Tensor,
+    key_BKTD: Tensor,
+    value_BKTD: Tensor,
     attention_mask: None,
     *,
     scaling: float,
-    cu_seq_lens_q: Tensor,
+    cu_seq_lens_q: Tensor | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
@@ -81,21 +82,23 @@ def row_by_row(
     position_bias: Tensor | None = None,
     **_others: Any,
 ) -> tuple[Tensor, None]:
-    """The attention of one layer, in transformers' form; returns (1, T, H, D). Raises `ValueError` for a kind that it does
-    not know. `cu_seq_lens_q` are the places where rows begin, and the end."""
+    """The attention of one layer, in transformers' form; returns (B, T, H, D). Raises `ValueError` for a kind that it does
+    not know. `cu_seq_lens_q` are the places where the rows of a single sequence begin, and the end; without them each
+    sequence is a row."""
     if attention_mask is not None or softcap is not None or s_aux is not None or position_bias is not None:
         raise ValueError("attention of another kind")
     if not getattr(module, "is_causal", True):
         raise ValueError("attention that looks ahead")
-    lengths = cu_seq_lens_q.diff().tolist()
+    lengths = [value_BKTD.shape[2]] if cu_seq_lens_q is None else cu_seq_lens_q.diff().tolist()
     # Where whole weights are trained, positions make float32 of queries and keys.
-    states = (query_1HTD.to(value_1KTD.dtype), key_1KTD.to(value_1KTD.dtype), value_1KTD)
+    states = (query_BHTD.to(value_BKTD.dtype), key_BKTD.to(value_BKTD.dtype), value_BKTD)
     window = sliding_window or max(lengths)
-    attended = [
-        _attend(query_1HnD, key_1KnD, value_1KnD, scaling, dropout, window).transpose(1, 2)
-        for query_1HnD, key_1KnD, value_1KnD in zip(*(state.split(lengths, dim=2) for state in states), strict=True)
-    ]
-    return torch.cat(attended, dim=1), None
+    sequences = []
+    for sequence in zip(*(state.split(1) for state in states), strict=True):
+        rows = zip(*(state.split(lengths, dim=2) for state in sequence), strict=True)
+        attended = [_attend(query, key, value, scaling, dropout, window) for query, key, value in rows]
+        sequences.append(torch.cat([states_1HnD.transpose(1, 2) for states_1HnD in attended], dim=1))
+    return sequences[0] if len(sequences) == 1 else torch.cat(sequences), None
 
 
 def _attend(

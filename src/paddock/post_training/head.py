@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_TOKENS_AT_ONCE = 1024
+TOKENS_AT_ONCE = 1024
 """The weights' gradient is added up after each: fewer tokens would make that dearer than the products."""
 
 _IN_CACHE = 64
@@ -62,8 +62,8 @@ class _LogProbs(torch.autograd.Function):  # type: ignore[misc]  # torch is not 
         d_hidden_NH = torch.empty_like(hidden_NH) if by_hidden else None
         d_weight_VH = torch.zeros_like(weight_VH) if by_weight else None
         product_VH = weight_VH.to(hidden_NH.dtype)
-        for start in range(0, len(targets_N), _TOKENS_AT_ONCE):
-            part = slice(start, start + _TOKENS_AT_ONCE)
+        for start in range(0, len(targets_N), TOKENS_AT_ONCE):
+            part = slice(start, start + TOKENS_AT_ONCE)
             logits_nV = hidden_NH[part] @ product_VH.t()
             log_probs_N[part] = _log_probs_and_slopes(logits_nV, targets_N[part])
             if d_hidden_NH is not None:
@@ -77,7 +77,7 @@ class _LogProbs(torch.autograd.Function):  # type: ignore[misc]  # torch is not 
     def backward(ctx: Any, gradient_N: Tensor) -> tuple[Tensor | None, ...]:
         hidden_NH, weight_VH, targets_N, d_hidden_NH, d_weight_VH = ctx.saved_tensors
         if d_hidden_NH is not None:
-            d_hidden_NH = d_hidden_NH * gradient_N[:, None].to(d_hidden_NH.dtype)
+            d_hidden_NH = (d_hidden_NH * gradient_N[:, None]).to(d_hidden_NH.dtype)
         if d_weight_VH is not None:
             if (gradient_N == gradient_N[0]).all():
                 # All tokens weigh the same, as in supervised fine-tuning.
@@ -107,9 +107,9 @@ def _weighed(hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, gradient_N
     d_weight_VH = torch.zeros_like(weight_VH)
     product_VH = weight_VH.to(hidden_NH.dtype)
     for hidden_nH, targets_n, gradient_n in zip(
-        *(tensor.split(_TOKENS_AT_ONCE) for tensor in (hidden_NH, targets_N, gradient_N)), strict=True
+        *(tensor.split(TOKENS_AT_ONCE) for tensor in (hidden_NH, targets_N, gradient_N)), strict=True
     ):
         logits_nV = hidden_nH @ product_VH.t()
         _log_probs_and_slopes(logits_nV, targets_n)
-        d_weight_VH += (logits_nV * gradient_n[:, None].to(logits_nV.dtype)).t() @ hidden_nH
+        d_weight_VH += logits_nV.mul_(gradient_n[:, None]).t() @ hidden_nH
     return d_weight_VH

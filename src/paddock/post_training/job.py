@@ -305,7 +305,7 @@ def _device(settings: Settings) -> torch.device:
         raise InvalidRequestError("The setting `device` is `cuda`, and torch finds no such device here.")
     is_cuda = has_gpu and settings.device != "cpu"
     if not is_cuda:
-        allocation.keep_freed_memory()
+        allocation.keep_freed()
     if is_cuda and settings.training_workers > torch.cuda.device_count():
         raise InvalidRequestError(
             f"The setting `training_workers` is {settings.training_workers}, and there are {torch.cuda.device_count()} GPUs."

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from paddock.post_training import sharding
+from paddock.post_training import head, sharding
 from paddock.post_training.adapters import Trainee
 from paddock.post_training.batches import Batch, collate
 from paddock.post_training.tokens import IGNORED, TokenizedRow
@@ -126,4 +126,6 @@ def _pass_bytes(trainee: Trainee, kept: Kept, rows: Sequence[TokenizedRow]) -> f
     if trainee.recomputes and trainee.offload is None:
         per_place += text.num_hidden_layers * text.hidden_size * trainee.compute.itemsize
     logits = _LOGIT_COPIES * kept.per_label * num_labels
+    if trainee.fuses_head:
+        logits = float(min(num_labels, head.TOKENS_AT_ONCE) * text.vocab_size * trainee.compute.itemsize)
     return _ALLOCATOR_SHARE[trainee.device.type] * (kept.once + per_place * num_places + logits)

@@ -9,7 +9,7 @@ import ctypes
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,9 +21,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import Parameter
 
+from paddock.post_training import allocation
+
 _LEAST_BYTES = 1024
-_M_MMAP_THRESHOLD = -3
-_OWN_BLOCK_BYTES = 256 * 1024
 _ALIGNMENT = 64
 """Bytes; what torch aligns its own allocations to."""
 
@@ -126,13 +126,6 @@ def _memory(flat: Tensor) -> memoryview:
     return memoryview((ctypes.c_ubyte * flat.nbytes).from_address(flat.data_ptr())).cast("B")
 
 
-def _give_freed_memory_back() -> None:
-    """Have the C library ask the system for each larger block by itself, and return it when it is freed: from its heap,
-    which it would grow after the first steps, next to nothing comes back."""
-    with suppress(AttributeError, OSError):  # not the GNU library
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _OWN_BLOCK_BYTES)
-
-
 class _File:
     """A file, written and read in order of need; its cached pages are the system's to give away."""
 
@@ -140,7 +133,7 @@ class _File:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 — open as long as the job
         self._end = 0
-        _give_freed_memory_back()
+        allocation.give_back_freed()
 
     def put(self, flat: Tensor) -> int:
         start = self._end

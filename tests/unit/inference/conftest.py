@@ -38,5 +38,5 @@ def local_world(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> I
 
 @pytest.fixture(scope="session")
 def trained_cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Half a minute's training, for all tests of this folder."""
+    """Some seconds of training, for all tests of this folder."""
     return make_trained_cross_encoder(tmp_path_factory.mktemp("trained") / "model")

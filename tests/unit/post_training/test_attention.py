@@ -57,7 +57,16 @@ def test_each_row_attends_to_itself_as_if_it_were_alone(
         torch.testing.assert_close(states.grad.double(), right.grad, rtol=0, atol=10 * tolerance)
 
 
-def test_dropout_is_of_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plain_call_takes_each_sequence_for_a_row(tiny_llama: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    ids = torch.arange(24).view(3, 8)
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits
+        assert attention.use(model)
+        torch.testing.assert_close(model(input_ids=ids, use_cache=False).logits, expected, rtol=0, atol=1e-5)
+
+
+def test_dropout_is_of_weights() -> None:
     torch.manual_seed(0)
     states = [_states(2, torch.bfloat16) for _ in range(3)]
     bounds = attention.arguments(LENGTHS)["cu_seq_lens_q"]

@@ -28,7 +28,7 @@ def test_values_and_gradients_are_the_plain_ones(
     monkeypatch: pytest.MonkeyPatch, weighs_alike: bool, at_once: int
 ) -> None:
     """In float32 within 1e-6, whether all tokens weigh the same or each its own, in one go or in several."""
-    monkeypatch.setattr(head, "_TOKENS_AT_ONCE", at_once)
+    monkeypatch.setattr(head, "TOKENS_AT_ONCE", at_once)
     hidden_NH, weight_VH, targets_N = _given()
     weighs_N = torch.full((NUM_TOKENS,), 1 / NUM_TOKENS) if weighs_alike else torch.rand(NUM_TOKENS) / NUM_TOKENS
     expected_N = -cross_entropy(hidden_NH @ weight_VH.t(), targets_N, reduction="none")

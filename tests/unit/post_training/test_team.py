@@ -45,16 +45,18 @@ def _series(resources: Resources, job_id: str, name: str) -> list[float]:
     return [point[name] for point in resources.jobs.metrics(job_id) if name in point]
 
 
-def _like_one(resources: Resources, two: Resources, make: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def _like_one(
+    resources: Resources, two: Resources, make: Any, *, rel: float = 1e-4
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Do a job with one worker and with two: losses, gradients and validation must be the same. Returns what each ran on."""
     one = run(resources, make("one"))
     both = run(two, make("two"))
     for name in ("loss", "grad_norm"):
-        assert _series(two, "two", name) == pytest.approx(_series(resources, "one", name), rel=1e-4, abs=1e-6)
+        assert _series(two, "two", name) == pytest.approx(_series(resources, "one", name), rel=rel, abs=1e-6)
     first, second = (resources.checkpoints.of_job(job_id) for job_id in ("one", "two"))
     for expected, found in zip(first, second, strict=True):
         assert expected.metrics is not None
-        assert found.metrics == pytest.approx(expected.metrics, rel=1e-4)
+        assert found.metrics == pytest.approx(expected.metrics, rel=rel)
     expected, found = _weights(resources, "one"), _weights(resources, "two")
     assert {name: (t.shape, t.dtype) for name, t in found.items()} == {
         name: (t.shape, t.dtype) for name, t in expected.items()
@@ -92,9 +94,12 @@ def test_preferences_by_two(resources: Resources, two: Resources) -> None:
     add_dataset(resources, "pairs", pairs(7))
     config = training("pairs", validation_dataset_id="pairs", packed=True, max_seq_len=64, dtype="bf16")
     config["data_config"]["batch_size"] = 3
-    one, both = _like_one(
-        resources, two, lambda job_id: dpo_request(job_id, "tiny", config, lora=LORA, loss_type="kto_pair")
-    )
+
+    def make(job_id: str) -> dict[str, Any]:
+        return dpo_request(job_id, "tiny", config, lora=LORA, loss_type="kto_pair")
+
+    # One worker has its output layer and loss in one, which in bfloat16 rounds in other places.
+    one, both = _like_one(resources, two, make, rel=2**-8)
     assert _series(two, "two", "reward_margin")[0] == 0.0
     assert _series(two, "two", "loss")[0] == pytest.approx(0.5, abs=1e-6)
     assert both["weight_bytes"] < one["weight_bytes"]

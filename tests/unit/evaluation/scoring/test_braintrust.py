@@ -8,6 +8,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,8 @@ import pytest
 from evaluation_world import World, candidate
 from model_server import last_user_text
 from paddock.errors import InvalidRequestError
-from paddock.evaluation import answer
+from paddock.evaluation import answer, bundle
+from paddock.evaluation.rescore import rescore
 from paddock.evaluation.schemas import LLMAsJudgeScoringFnParams
 from paddock.evaluation.scoring.braintrust import BRAINTRUST, MEASURES
 from paddock.evaluation.scoring.function import GREEDY, CannotScoreError, Sample, Score, completed
@@ -93,8 +95,8 @@ def replies(draw: random.Random, evaluator: str) -> Callable[[str], Any]:
 
 @pytest.mark.parametrize("function_id", BRAINTRUST)
 def test_the_score_is_that_of_autoevals(function_id: str) -> None:
-    """25 cases for each of the nine measures."""
-    outcomes = {_compared(function_id, random.Random(f"{function_id} {case}")) for case in range(25)}
+    """A hundred cases for each of the nine measures."""
+    outcomes = {_compared(function_id, random.Random(f"{function_id} {case}")) for case in range(100)}
     assert len(outcomes) > 1
 
 
@@ -208,7 +210,7 @@ def test_what_keeps_the_judge_from_answering_is_no_matter_of_the_reply() -> None
 # ------------------------------------------------------------------------------------------------ in a job
 
 
-def test_a_job_asks_any_judge_and_the_embedding_model(make_world: Callable[..., World]) -> None:
+def test_a_job_asks_any_judge_and_the_embedding_model(make_world: Callable[..., World], tmp_path: Path) -> None:
     from paddock.inference.engine import Model
 
     def reply(body: dict[str, Any]) -> str | dict[str, Any]:
@@ -233,6 +235,12 @@ def test_a_job_asks_any_judge_and_the_embedding_model(make_world: Callable[..., 
     assert [row["score"] for row in scores[FACTUALITY]["score_rows"]] == [0.6] * 3
     similar = [row["score"] for row in scores["braintrust::answer-similarity"]["score_rows"]]
     assert similar == [pytest.approx((0.85 - 0.7) / 0.3)] * 3
+    file = tmp_path / "b.zip"
+    file.write_bytes(b"".join(bundle.write(job, world.evaluation.results, world.datasets)))
+    num_asked = len(world.server.requests)
+    told = {name: result["aggregated_results"] for name, result in scores.items()}
+    assert rescore(bundle.read(file)) == told
+    assert len(world.server.requests) == num_asked
     for changes, pointer in (
         ({"embedding_model": "judge"}, "/scoring_params/braintrust::answer-similarity/embedding_model"),
         ({"judge_model": "judge"}, "/scoring_params/braintrust::answer-similarity/judge_model"),

