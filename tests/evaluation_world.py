@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_server import ModelServer
+from paddock import runners
 from paddock.datasets import registration as dataset_registration
 from paddock.datasets.sources import Access
 from paddock.datasets.store import DatasetStore
-from paddock.errors import PaddockError
+from paddock.errors import LostLeaseError, PaddockError
 from paddock.evaluation import job as eval_job
 from paddock.evaluation import registration, submission
 from paddock.evaluation.schemas import BenchmarkConfig
@@ -67,19 +68,25 @@ class World:
         assert job.job_id == job_id
         progress = Progress(job, self.jobs)
         meanwhile(progress)
-        now = self.database.now()
+        is_last = job.num_retries >= self.settings.max_job_retries
         try:
-            eval_job.run(progress, self.datasets, self.evaluation, self.inference)
+            eval_job.run(progress, self.datasets, self.evaluation, self.inference, is_last_attempt=is_last)
         except StopRequestedError:
             with self.database.write() as connection:
-                states.hand_back(connection, now, job_id, job.attempt)
+                states.hand_back(connection, self.database.now(), job_id, job.attempt)
+        except LostLeaseError:
+            raise
         except PaddockError as error:
-            with self.database.write() as connection:
-                states.fail(connection, now, job_id, job.attempt, error.detail)
+            runners.end_badly(progress, self.settings, error, self.settings.data_dir / "log")
         else:
-            with self.database.write() as connection:
-                states.complete(connection, now, job_id, job.attempt)
+            runners.end_well(progress)
         return self.jobs.get(job_id)
+
+    def run_to_end(self, job_id: str) -> Job:
+        """Attempts at a job until it has ended; a put-off one need not wait (`job_retry_seconds`)."""
+        while not (job := self.run(job_id)).status.is_final:
+            pass
+        return job
 
 
 def candidate(model: str = "pupil", **sampling: Any) -> dict[str, Any]:

@@ -34,9 +34,12 @@ def pairs(count: int) -> list[dict[str, Any]]:
     return [{"prompt": f"say {i}", "chosen": f"{i} it is", "rejected": "no" * (1 + i % 3)} for i in range(count)]
 
 
+_DATA_FIELDS = ("batch_size", "packed", "train_on_input", "validation_dataset_id")
+
+
 def training(dataset_id: str, **more: Any) -> dict[str, Any]:
     data = {"dataset_id": dataset_id, "batch_size": 4, "shuffle": True, "data_format": "dialog"}
-    data |= {key: more.pop(key) for key in list(more) if key in ("packed", "train_on_input", "validation_dataset_id")}
+    data |= {key: more.pop(key) for key in list(more) if key in _DATA_FIELDS}
     return {
         "n_epochs": 2,
         "max_steps_per_epoch": -1,

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -83,6 +84,25 @@ class Client:
     def get_bytes(self, path: str, **query: Any) -> bytes:
         """The answer to a GET as it came."""
         return self._send("GET", path, query={name: value for name, value in query.items() if value is not None})
+
+    def download(self, path: str, file: Path) -> int:
+        """Write an answer of any length to a file, whole or not at all. Returns its size in bytes."""
+        part = file.with_name(f"{file.name}.part")
+        num_bytes = 0
+        try:
+            with self._http.stream("GET", self.url + path) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _refusal(self.url, response)
+                with part.open("wb") as out:
+                    for piece in response.iter_bytes():
+                        num_bytes += out.write(piece)
+            part.replace(file)
+        except httpx.HTTPError as error:
+            raise ClientError(_no_answer(self.url, error)) from error
+        finally:
+            part.unlink(missing_ok=True)
+        return num_bytes
 
     def post(self, path: str, body: Any, *, idempotency_key: str | None = None) -> Any:
         """The JSON answer to a POST of a JSON body."""

@@ -118,6 +118,10 @@ class BackendError(PaddockError):
     title = "Bad Gateway"
 
 
+class BackendAwayError(BackendError):
+    """A model server, or the engine process, cannot be reached or takes no more: whatever it is asked, it is not there."""
+
+
 class BackendTimeoutError(PaddockError):
     """A model server did not answer in time."""
 

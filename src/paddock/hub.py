@@ -21,6 +21,11 @@ _FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 """What is fetched from a hub: configuration, tokenizer, safetensors. No pickles, no code."""
 
 
+def named(settings: Settings) -> list[str]:
+    """The hub ids that `hub_models` names one by one."""
+    return [name for name in settings.hub_models if _HUB_ID.fullmatch(name) is not None]
+
+
 def is_allowed(name: str, settings: Settings) -> bool:
     """Whether a model may be named without being registered: a folder below `model_roots`, or a hub id that matches
     `hub_models`."""
@@ -59,6 +64,19 @@ def fetch(name: str) -> Path:
         raise InvalidRequestError(
             f"The model {name} is not in the local cache and cannot be fetched from the hub ({type(error).__name__})."
         ) from error
+
+
+def file_on_disk(name: str, file: str) -> Path | None:
+    """A file of a model that is on this machine, in its folder or the hub's cache, or None. Nothing is fetched."""
+    if Path(name).is_absolute():
+        found = Path(name) / file
+        return found if found.is_file() else None
+    if _HUB_ID.fullmatch(name) is None:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(name, file)
+    return Path(cached) if isinstance(cached, str) else None
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:

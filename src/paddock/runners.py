@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 from paddock import wiring
 from paddock.errors import LostLeaseError, NoSpaceError
 from paddock.jobs import failures, local, states
+from paddock.jobs.job import Job
 from paddock.jobs.progress import Progress, StopRequestedError
 from paddock.settings import Settings
 from paddock.wiring import Resources
@@ -23,7 +23,13 @@ Runner = Callable[[Progress, Resources], None]
 def _eval(progress: Progress, resources: Resources) -> None:
     from paddock.evaluation import job
 
-    job.run(progress, resources.datasets, resources.evaluation, resources.inference)
+    job.run(
+        progress,
+        resources.datasets,
+        resources.evaluation,
+        resources.inference,
+        is_last_attempt=progress.job.num_retries >= resources.settings.max_job_retries,
+    )
 
 
 def _post_training(progress: Progress, resources: Resources) -> None:
@@ -61,6 +67,13 @@ RUNNERS: dict[str, Runner] = {
 }
 
 
+def make_ready() -> None:
+    """Import what an evaluation needs, while there is none yet. What training needs would fill the memory."""
+    import aiohttp  # noqa: F401
+
+    import paddock.evaluation.job  # noqa: F401
+
+
 def run_job(settings: Settings, job_id: str, attempt: int) -> int:
     """Do one attempt at a job, in this process. Returns the process's exit code."""
     local.prepare_process(settings)
@@ -70,6 +83,7 @@ def run_job(settings: Settings, job_id: str, attempt: int) -> int:
     if job.attempt != attempt or job.status is not states.JobStatus.IN_PROGRESS:
         log.info("Attempt %d of job %s is over before it began.", attempt, job_id)
         return 0
+    _leave_out_unused_packages(job)
     progress = Progress(job, resources.jobs)
     local.on_terminate(progress.ask_to_stop)
     local.on_cancel(progress.cancel)
@@ -84,9 +98,18 @@ def run_job(settings: Settings, job_id: str, attempt: int) -> int:
         log.info("This attempt is over: the job was cancelled or given to another process.")
         return 0
     except Exception as error:
-        traceback.print_exc()
+        # Not by `traceback`: on a full disk its own lines are the next error.
+        log.exception("The job fails.")
         return end_badly(progress, settings, error, resources.data_dir.log_file(job_id, attempt))
     return end_well(progress)
+
+
+def _leave_out_unused_packages(job: Job) -> None:
+    """For this process, which does no other job: not for the function in `RUNNERS`, which may be called for several."""
+    if RUNNERS[job.kind] is _post_training:
+        from paddock.post_training.job import leave_out_unused_packages
+
+        leave_out_unused_packages(job)
 
 
 def end_well(progress: Progress) -> int:
@@ -112,6 +135,7 @@ def train_along(settings: Settings, job_id: str, attempt: int, *, rank: int, mee
         return 1
     from paddock.post_training.job import work_along
 
+    _leave_out_unused_packages(job)
     progress = Progress(job, resources.jobs)
     stores = resources.datasets, resources.checkpoints, resources.inference
     try:
@@ -128,9 +152,18 @@ def end_badly(progress: Progress, settings: Settings, error: Exception, log_file
     try:
         with database.write() as connection:
             now = database.now()
-            if failure.is_passing and job.num_retries < settings.max_job_retries:
-                delay_seconds = settings.job_retry_seconds * 2**job.num_retries
-                states.retry(connection, now, job.job_id, job.attempt, failure.reason, delay_seconds=delay_seconds)
+            # An attempt that got something done begins the count anew: there is an end to how often that can be.
+            num_retries = 0 if progress.has_advanced else job.num_retries
+            if failure.is_passing and num_retries < settings.max_job_retries:
+                states.retry(
+                    connection,
+                    now,
+                    job.job_id,
+                    job.attempt,
+                    failure.reason,
+                    delay_seconds=settings.job_retry_seconds * 2**num_retries,
+                    num_retries=num_retries + 1,
+                )
             else:
                 states.fail(
                     connection,

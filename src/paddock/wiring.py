@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from paddock.datasets.sources import Access
 from paddock.datasets.store import DatasetStore
+from paddock.evaluation.generation_store import GenerationCache
 from paddock.evaluation.objective import BenchmarkScores
 from paddock.evaluation.store import EvaluationStore
 from paddock.inference.engine import Engine
@@ -50,7 +51,9 @@ def build(settings: Settings) -> Resources:
     engines |= {provider.provider_id: RemoteEngine(provider) for provider in settings.providers}
     datasets = DatasetStore(database, jobs)
     inference = Inference(settings, models, engines)
-    evaluation = EvaluationStore(database, jobs)
+    addresses = {provider.provider_id: provider.config.base_url for provider in settings.providers}
+    cache = GenerationCache(database, settings.generation_cache_rows, addresses)
+    evaluation = EvaluationStore(database, jobs, cache)
     return Resources(
         settings=settings,
         data_dir=data_dir,

@@ -98,7 +98,8 @@ class Driver:
         self.client = Calls(strict, self.noted, run)
         # The types of 0.3.5 have no models that rerank, those of 0.7.5 no datasets to train on, which others made.
         is_narrow = llama_stack_client.__version__ in ("0.3.5", "0.7.5")
-        self.wide = Calls(client_type(**options, max_retries=0), self.noted, run) if is_narrow else self.client
+        self.lenient = Calls(client_type(**options, max_retries=0), self.noted, run)
+        self.wide = self.lenient if is_narrow else self.client
         self.patient = Calls(client_type(**options, max_retries=2), set(), run)
         # 0.3.5 has these two outside of `alpha` and `beta`.
         self.datasets = self.client.datasets if self.client.has("datasets") else self.client.beta.datasets
@@ -275,11 +276,12 @@ def inference(driver: Driver) -> None:
     question = [{"role": "user", "content": "3 + 4"}]
     answer = client.chat.completions.create(model="sums-1", messages=question)
     assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == ("7", "stop")
-    pieces = client.chat.completions.create(model="sums-1", messages=question, stream=True)
+    # Their types have every piece end the answer, where OpenAI's API says null before the last.
+    pieces = driver.lenient.chat.completions.create(model="sums-1", messages=question, stream=True)
     assert "".join(piece.choices[0].delta.content or "" for piece in pieces if piece.choices) == "7"
     knobs = {"model": "tiny", "prompt": "one two", "max_tokens": 4, "temperature": 0}
     text = client.completions.create(**knobs).choices[0].text
-    pieces = client.completions.create(**knobs, stream=True)
+    pieces = driver.lenient.completions.create(**knobs, stream=True)
     assert "".join(piece.choices[0].text for piece in pieces if piece.choices) == text
     refused(llama_stack_client.NotFoundError, lambda: client.chat.completions.create(model="nobody", messages=question))
 

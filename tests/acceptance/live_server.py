@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ START_SECONDS = 30.0
 
 
 class LiveServer:
-    """`with LiveServer(tmp_path, settings…) as server:`; `server.http` is a client on it."""
+    """`with LiveServer(tmp_path, settings…) as server:`; `server.http` is a client on it. `inside` is a command that
+    becomes the one that follows it, as `nice` does."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
+    def __init__(self, folder: Path, *, inside: Sequence[str] = (), **settings: Any) -> None:
         self.data_dir = folder / "data"
+        self._inside = inside
         self._config = folder / "paddock.yaml"
         self._config.write_text(yaml.safe_dump(settings))
         self._log_file = folder / "server.log"
@@ -61,6 +63,7 @@ class LiveServer:
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    *self._inside,
                     *(sys.executable, "-P", "-m", "paddock", "serve"),
                     *("--config", str(self._config), "--data-dir", str(self.data_dir), "--port", "0"),
                 ],
@@ -112,9 +115,9 @@ class LiveServer:
         self._process.wait(30)
 
     def kill(self) -> None:
-        """`kill -9`, at once."""
+        """`kill -9` of its process group, at once."""
         assert self._process is not None
-        self._process.kill()
+        os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(30)
         watch.forget(self.url)
 

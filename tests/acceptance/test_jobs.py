@@ -5,12 +5,15 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
-from bodies import candidate, lab, register_sums
+from bodies import answer_sums, candidate, lab, register_sums
 from live_server import LiveServer, processes_of
 from model_server import ModelServer, last_user_text
 
@@ -50,6 +53,49 @@ def test_a_model_server_that_comes_back(tmp_path: Path) -> None:
         assert (accuracy["num_correct"], accuracy["num_failed"]) == (20, 0)
 
 
+def test_a_model_server_that_dies_midway(tmp_path: Path) -> None:
+    """The job waits for it with the reason in its status, and goes on with the rows that have no answer."""
+    num_rows, max_concurrency = 120, 4
+    answered: Counter[str] = Counter()
+
+    def answer(body: dict[str, Any]) -> str:
+        answered[last_user_text(body)] += 1
+        return answer_sums(body)
+
+    with ExitStack() as stack:
+        model_server = stack.enter_context(first := ExitStack()).enter_context(ModelServer(answer, delay_seconds=0.05))
+        port = urlsplit(model_server.base_url).port
+        assert port is not None
+        settings = {
+            "providers": [lab(model_server, max_concurrency=max_concurrency)],
+            "registered_resources": MODELS,
+            "job_retry_seconds": 0.5,
+        }
+        server = stack.enter_context(LiveServer(tmp_path, **settings))
+        register_sums(server, num_rows)
+        job_id = server.call("POST", RUN_EVAL, candidate("m"))["job_id"]
+        server.wait_until(job_id, lambda job: job["progress"] and job["progress"]["done"] >= 30)
+        first.close()
+        num_answered = len(answered)
+        waiting = server.wait_until(job_id, lambda job: job["put_off"] is not None)
+        assert waiting["status"] == "scheduled"
+        assert waiting["put_off"].startswith("The provider lab cannot be reached")
+        assert 30 <= waiting["progress"]["done"] <= num_answered < num_rows
+        status = server.call("GET", f"{RUN_EVAL}/{job_id}")
+        assert "error" not in status
+        assert status["put_off"].startswith("The provider lab cannot be reached")
+
+        with ModelServer(answer, port=port):
+            job = server.wait_for_job(job_id)
+        assert (job["status"], job["put_off"]) == ("completed", None)
+        result = server.call("GET", f"{RUN_EVAL}/{job_id}/result")
+        accuracy = result["scores"]["basic::equality"]["aggregated_results"]["accuracy"]
+        assert (accuracy["num_correct"], accuracy["num_failed"]) == (num_rows, 0)
+        # Asked twice were at most those whose answers were on their way when it died.
+        assert len(answered) == num_rows
+        assert answered.total() - num_rows <= max_concurrency
+
+
 def test_a_model_server_that_stays_away(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         base_url = f"http://127.0.0.1:{reserved.getsockname()[1]}/v1"
@@ -70,7 +116,7 @@ def test_a_model_server_that_stays_away(tmp_path: Path) -> None:
         ]
         status = server.call("GET", f"{RUN_EVAL}/{job_id}")
         assert (status["error"], status["retryable"]) == (job["error"], True)
-        assert "BackendError" in status["log_tail"]
+        assert "BackendAwayError" in status["log_tail"]
 
 
 def test_an_end_while_somebody_listens(tmp_path: Path, model_server: ModelServer) -> None:

@@ -38,7 +38,7 @@ MAX_LOST = 20
 _WRITES = {
     "server": (
         *("store.submit", "store.append", "store.cancel", "store.claim"),
-        *("worker._renew_leases", "worker._tend_process", "worker._recover"),
+        *("worker._renew_leases", "worker._give_back", "worker._recover"),
     ),
     "job": ("progress.report", "job._store", "runners.end_well"),
 }
@@ -78,6 +78,7 @@ class LiveWorld:
                 "providers": [lab(self._model_server, max_concurrency=2)],
                 "lease_seconds": LEASE_SECONDS,
                 "max_lost_attempts": MAX_LOST,
+                "ready_job_process": False,  # a job's processes are told by their command lines
                 "registered_resources": {"models": [{"model_id": "m", "provider_id": "lab", "model_type": "llm"}]},
             }
             server = LiveServer(folder, **settings)

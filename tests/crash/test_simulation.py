@@ -21,7 +21,7 @@ Run = Callable[..., Counter[tuple[str, str]]]
 
 WRITES = {
     *("store.submit", "store.cancel", "store.claim", "store.prioritize"),
-    *("worker._renew_leases", "worker._tend_process", "worker._recover"),
+    *("worker._renew_leases", "worker._give_back", "worker._recover"),
     *("simulation._work", "progress.report", "runners.end_well", "runners.end_badly"),
 }
 

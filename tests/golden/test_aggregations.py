@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from paddock.evaluation.schemas import AggregationFunctionType
-from paddock.evaluation.scoring.aggregation import Aggregator
+from paddock.evaluation.schemas import AggregationFunctionType, LLMAsJudgeScoringFnParams
+from paddock.evaluation.scoring.aggregation import Aggregator, aggregator_of
 
 SCORES = (3, 7.5, 8, 2, 9, 7, 7, 10, 4.5, 6)
 WEIGHTS = (1.0, 2.0, 1.0, 0.5, 3.0, 1.0, 1.0, 2.0, 1.0, 1.0)
@@ -109,3 +109,41 @@ def test_a_single_score_has_no_interval(function: str) -> None:
 def test_sums_do_not_lose_small_scores() -> None:
     rows = [{"score": score} for score in [1e16, 1.0, -1e16, 1.0]]
     assert aggregate("average", rows)["average"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("function", "score_range", "worst", "best"),
+    [
+        # Scores 1, 0, 1, and two that failed.
+        ("accuracy", None, 2 / 5, 4 / 5),
+        ("average", None, 2 / 5, 4 / 5),
+        ("average", [0, 10], 2 / 5, 22 / 5),
+        ("accuracy", [0, 10], 2 / 5, 4 / 5),  # right is a score of 1
+        ("median", [0, 10], 0, 1),
+        ("weighted_average", [0, 10], 2 / 6, 32 / 6),  # a failed row of weight 2
+    ],
+)
+def test_a_judges_failures_are_bounded(
+    function: str, score_range: list[float] | None, worst: float, best: float
+) -> None:
+    params = LLMAsJudgeScoringFnParams(
+        judge_model="j", aggregation_functions=[AggregationFunctionType(function)], score_range=score_range
+    )
+    aggregator = aggregator_of(params)
+    failed = {"score": None, "error": "e"}
+    for row in ({"score": 1}, {"score": 0}, failed, {"score": 1}, failed | {"weight": 2}):
+        aggregator.add(row)
+    result = aggregator.results()[function]
+    assert result["if_failed"] == {
+        "worst": pytest.approx(worst),
+        "best": pytest.approx(best),
+        "score_range": [0, 1] if function == "accuracy" or score_range is None else score_range,
+    }
+    assert result["num_failed"] == 2
+
+
+def test_without_a_score_nothing_bounds_the_failures() -> None:
+    params = LLMAsJudgeScoringFnParams(judge_model="j", aggregation_functions=[AggregationFunctionType.AVERAGE])
+    aggregator = aggregator_of(params)
+    aggregator.add({"score": None, "error": "e"})
+    assert aggregator.results()["average"]["if_failed"] is None

@@ -54,15 +54,17 @@ def list_(client: Client, as_json: bool) -> None:
 @datasets.command()
 @click.argument("dataset_id")
 @click.option("--overlap-with", help="Another dataset: which rows here ask what a row there asks?")
+@click.option("--tokenizer", help="A local model: how long are the fields in its tokens?")
 @speaks_to_server
 @json_option
-def show(client: Client, dataset_id: str, overlap_with: str | None, as_json: bool) -> None:
+def show(client: Client, dataset_id: str, overlap_with: str | None, tokenizer: str | None, as_json: bool) -> None:
     """Show one dataset: its purpose, its metadata, its first rows, its fields, and what is odd about its rows.
 
     \b
     Examples:
       paddock datasets show my/train
-      paddock datasets show my/train --overlap-with my/exam"""
+      paddock datasets show my/train --overlap-with my/exam
+      paddock datasets show my/train --tokenizer my/model"""
     path = f"/v1beta/datasets/{quoted(dataset_id)}"
     if as_json:
         click.echo(client.get_bytes(path))  # as it came: the digits of its rows, too
@@ -77,32 +79,36 @@ def show(client: Client, dataset_id: str, overlap_with: str | None, as_json: boo
     console.print(table)
     for row in client.rows(dataset_id, limit=_SHOWN_ROWS):
         click.echo(row)
-    _show_profile(_profile(client, dataset_id, overlap_with))
+    _show_profile(_profile(client, dataset_id, overlap_with, tokenizer))
 
 
-def _profile(client: Client, dataset_id: str, overlap_with: str | None) -> Any:
+def _profile(client: Client, dataset_id: str, overlap_with: str | None, tokenizer: str | None) -> Any:
     """What is known of all rows; the server looks at some more each time it is asked."""
     console = terminal.err()
     while True:
-        profile = client.get(f"/v1beta/dataset-profiles/{quoted(dataset_id)}", overlap_with=overlap_with)
+        profile = client.get(
+            f"/v1beta/dataset-profiles/{quoted(dataset_id)}", overlap_with=overlap_with, tokenizer=tokenizer
+        )
         is_whole = profile["duplicates"] is not None and (overlap_with is None or profile["overlap"] is not None)
-        if is_whole:
+        if is_whole and (tokenizer is None or profile["tokens"]["as_of_row"] >= profile["num_rows"]):
             return profile
         if console.is_terminal:
             console.print(f"{profile['as_of_row']:,}/{profile['num_rows']:,} rows looked at", end="\r")
 
 
 def _show_profile(profile: dict[str, Any]) -> None:
-    table = terminal.table("Field", "Types", "Null", "Absent", "Distinct", "Characters", numbers=("Null", "Absent"))
+    tokens = None if profile["tokens"] is None else profile["tokens"]["fields"]
+    columns = ("Field", "Types", "Null", "Absent", "Distinct", "Characters", *(() if tokens is None else ("Tokens",)))
+    table = terminal.table(*columns, numbers=("Null", "Absent"))
     for name, field in profile["fields"].items():
-        lengths = field["characters"]
         table.add_row(
             terminal.cell(name),
             ", ".join(f"{kind} {count:,}" for kind, count in field["types"].items()),
             f"{field['num_null']:,}",
             f"{field['num_absent']:,}",
             f"{'' if field['num_distinct_is_exact'] else 'about '}{field['num_distinct']:,}",
-            "" if lengths["mean"] is None else f"{lengths['min']:,} to {lengths['max']:,}, mean {lengths['mean']:,.0f}",
+            _lengths(field["characters"]),
+            *(() if tokens is None else (_lengths(tokens.get(name)),)),
         )
     terminal.out().print(table)
     for row in profile["incomplete_rows"][:_SHOWN_ROWS]:
@@ -110,6 +116,12 @@ def _show_profile(profile: dict[str, Any]) -> None:
     _show_pairs(profile["duplicates"], "equal to an earlier one", "equals")
     if profile["overlap"] is not None:
         _show_pairs(profile["overlap"], f"asked in {profile['overlap']['dataset_id']} too", "other_row")
+
+
+def _lengths(found: dict[str, Any] | None) -> str:
+    if found is None or found["mean"] is None:
+        return ""
+    return f"{found['min']:,} to {found['max']:,}, mean {found['mean']:,.0f}"
 
 
 def _show_pairs(found: dict[str, Any], what: str, other: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from paddock import terminal
-from paddock.cli import comparisons, row_files
+from paddock.cli import bundles, comparisons, row_files
 from paddock.cli.options import command_line, follow_job, follow_option, json_option, speaks_to_server
 from paddock.client import Client, quoted
 
@@ -32,6 +32,9 @@ _CANDIDATE_OPTIONS = (
     click.option("--top-k", type=click.IntRange(min=1), help="Sample among the k most likely tokens."),
     click.option("--repetition-penalty", type=float, help="Over 1 makes repetitions less likely."),
     click.option("--stop", multiple=True, help="Text that ends an answer; may be given several times."),
+    click.option("--num-samples", type=click.IntRange(1, 1000), help="Answers to each row, with a --temperature."),
+    click.option("--pass-at", type=int, multiple=True, help="Tell pass@k of the samples; may be given several times."),
+    click.option("--seed", type=click.IntRange(min=0), help="What answers are drawn from (default: any; it is kept)."),
     click.option("--system", help="A system message before each question."),
 )
 
@@ -170,6 +173,10 @@ def compare(client: Client, job_ids: tuple[str, ...], adjustment: str, as_json: 
         terminal.out().print(comparisons.remarks(found))
 
 
+eval_.add_command(bundles.export)
+eval_.add_command(bundles.rescore)
+
+
 def _result_path(benchmark_id: str, job_id: str) -> str:
     return f"/v1alpha/eval/benchmarks/{quoted(benchmark_id)}/jobs/{quoted(job_id)}/result"
 
@@ -208,6 +215,9 @@ def _benchmark_config(
     top_k: int | None,
     repetition_penalty: float | None,
     stop: tuple[str, ...],
+    num_samples: int | None,
+    pass_at: tuple[int, ...],
+    seed: int | None,
     system: str | None,
 ) -> dict[str, Any]:
     """The contract's `BenchmarkConfig`; what was not asked for is left to the server's defaults."""
@@ -222,6 +232,8 @@ def _benchmark_config(
     if system is not None:
         candidate["system_message"] = {"role": "system", "content": system}
     config: dict[str, Any] = {"eval_candidate": candidate}
+    drawn = {"num_samples": num_samples, "pass_at_k": list(pass_at) or None, "seed": seed}
+    config |= {name: value for name, value in drawn.items() if value is not None}
     if judge_model is not None:
         config["scoring_params"] = {
             function: {"type": "llm_as_judge", "judge_model": judge_model}

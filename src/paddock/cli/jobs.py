@@ -67,6 +67,7 @@ def show(client: Client, job_id: str, as_json: bool) -> None:
         table.add_row("priority", str(job["priority"]))
     if job["not_before"] is not None:
         table.add_row("put off until", f"{_time(job['not_before']):%Y-%m-%d %H:%M:%S}")
+        table.add_row("because", terminal.cell(job["put_off"]))
     if job["error"] is not None:
         table.add_row("error", terminal.cell(job["error"]))
         table.add_row("again", "may go better" if job["retryable"] else "would fail the same way")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from paddock import terminal
+from paddock.cli import publishing
 from paddock.cli.json_values import json_object
 from paddock.cli.options import json_option, speaks_to_server
 from paddock.client import Client, quoted
@@ -18,6 +19,10 @@ _LOCAL = "local"
 @click.group()
 def models() -> None:
     """Models: folders, hub ids, those of remote servers, and checkpoints."""
+
+
+models.add_command(publishing.export)
+models.add_command(publishing.push)
 
 
 @models.command("list")
@@ -31,21 +36,66 @@ def list_(client: Client, as_json: bool) -> None:
     if as_json:
         terminal.print_json(answer)
         return
-    table = terminal.table("Model", "Type", "Provider", "There known as")
+    table = terminal.table("Model", "Type", "Provider", "There known as", "Job")
     for model in answer["data"]:
         columns = ("identifier", "model_type", "provider_id", "provider_resource_id")
-        table.add_row(*(terminal.cell(model.get(column)) for column in columns))
+        row = [*(model.get(column) for column in columns), model["metadata"].get("job_id")]
+        table.add_row(*map(terminal.cell, row))
     terminal.out().print(table)
 
 
 @models.command()
 @click.argument("model_id")
 @speaks_to_server
-def show(client: Client, model_id: str) -> None:
-    """Show one model, as JSON.
+@json_option
+def show(client: Client, model_id: str, as_json: bool) -> None:
+    """Show one model: architecture, parameters, type, memory, licence.
 
     Example: paddock models show small"""
-    terminal.print_json(client.get(f"/v1/models/{quoted(model_id)}"))
+    model = client.get(f"/v1/models/{quoted(model_id)}")
+    profile = client.get(f"/v1/model-profiles/{quoted(model_id)}")
+    if as_json:
+        terminal.print_json(model | {"profile": profile})
+        return
+    table = terminal.table("Model", model_id)
+    for name, value in _rows(model, profile):
+        if value is not None:
+            table.add_row(name, terminal.cell(value))
+    terminal.out().print(table)
+
+
+def _rows(model: dict[str, Any], profile: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [
+        ("type", model["model_type"]),
+        ("provider", model["provider_id"]),
+        ("there known as", model["provider_resource_id"]),
+        ("checkpoint of the job", profile["job_id"]),
+        ("trained from", profile["base_model"]),
+        ("files", None if profile["is_here"] else "not on this machine"),
+        ("architecture", profile["architecture"]),
+        ("parameters", _grouped(profile["num_parameters"])),
+        ("parameters of the adapter", _grouped(profile["num_adapter_parameters"])),
+        ("dtype", profile["dtype"]),
+        ("bytes on disk", _grouped(profile["num_file_bytes"])),
+        ("memory on a CPU", _megabytes(profile["cpu_memory_bytes"])),
+        ("memory on a GPU", _megabytes(profile["gpu_memory_bytes"])),
+        ("context", _grouped(profile["context"])),
+        ("chat template", {True: "yes", False: "no"}.get(profile["has_chat_template"])),
+        ("images", {True: "yes", False: "no"}.get(profile["reads_images"])),
+        ("licence", profile["licence"]),
+        *(("metadata " + name, value) for name, value in model["metadata"].items() if name not in _SHOWN_ALREADY),
+    ]
+
+
+_SHOWN_ALREADY = ("job_id", "base_model")
+
+
+def _grouped(number: int | None) -> str | None:
+    return None if number is None else f"{number:,}"
+
+
+def _megabytes(number: int | None) -> str | None:
+    return None if number is None else f"{number / 1e6:,.1f} MB"
 
 
 @models.command()

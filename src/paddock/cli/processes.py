@@ -20,6 +20,14 @@ def run_job(job_id: str, attempt: int) -> None:
     sys.exit(runners.run_job(local.read_settings(), job_id, attempt))
 
 
+@click.command("wait-for-job", hidden=True)
+def wait_for_job() -> None:
+    """Do one attempt at the job that the worker will name (started by it ahead of the job)."""
+    from paddock import runners
+
+    sys.exit(runners.run_job(*local.wait_for_job(runners.make_ready)))
+
+
 @click.command("train-worker", hidden=True)
 @click.argument("job_id")
 @click.option("--attempt", type=int, required=True)

@@ -16,7 +16,7 @@ from paddock.cli.json_values import json_object
 from paddock.cli.options import json_option, speaks_to_server
 from paddock.client import Client, json_array, quoted
 from paddock.evaluation.schemas import AggregationFunctionType
-from paddock.evaluation.scoring.aggregation import Aggregator
+from paddock.evaluation.scoring.aggregation import Aggregator, Judged
 
 _ROWS_AT_ONCE = 200
 """Rows in a request: far below the server's `max_evaluate_rows`, and enough to keep a judge busy."""
@@ -157,12 +157,21 @@ def _score(client: Client, rows: Iterable[bytes], chosen: dict[str, Any], output
             written.close()
     if not results:
         raise click.ClickException("There are no rows.")
-    for result in results.values():
-        aggregator = Aggregator([AggregationFunctionType(name) for name in result["aggregated_results"]])
+    for function_id, result in results.items():
+        aggregated = result["aggregated_results"]
+        functions = [AggregationFunctionType(name) for name in aggregated if name in set(AggregationFunctionType)]
+        is_judged = any("if_failed" in values for values in aggregated.values())
+        aggregator = Aggregator(functions, Judged(_score_range(chosen.get(function_id) or {})) if is_judged else None)
         for row in result["score_rows"]:
             aggregator.add(row)
         result["aggregated_results"] = aggregator.results()
     return results
+
+
+def _score_range(params: dict[str, Any]) -> tuple[float, float] | None:
+    """The range of a judge's scores, where its parameters tell it."""
+    low, high = (0.0, 1.0) if params.get("pairwise") else params.get("score_range") or (None, None)
+    return None if low is None or high is None else (low, high)
 
 
 def _chunks(rows: Iterable[bytes]) -> Iterator[list[bytes]]:

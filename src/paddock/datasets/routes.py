@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
-from fastapi import Request, Response
+from fastapi import Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
@@ -154,9 +154,15 @@ async def register_dataset(request: Request, datasets: Datasets, settings: TheSe
     response_model=schemas.DatasetProfile,
     openapi_extra=routing.EXTENSION,
 )
-def profile_dataset(datasets: Datasets, dataset_id: PathId, overlap_with: str | None = None) -> Response:
-    """What is known of a dataset's rows: fields, types, lengths, rows that lack something, equal rows; and, where another
-    dataset is named, which rows ask the same as one of its.
+def profile_dataset(
+    request: Request,
+    datasets: Datasets,
+    dataset_id: PathId,
+    overlap_with: str | None = None,
+    tokenizer: Annotated[str | None, Query(description="A local model: lengths in its tokens are shown too")] = None,
+) -> Response:
+    """What is known of a dataset's rows: fields, types, lengths, rows that lack something, equal rows; where another
+    dataset is named, which rows ask the same as one of its; and where a model is named, lengths in its tokens.
 
     Rows that came since the last time are looked at now, as many as a second or two allow: ask again until `as_of_row` is
     `num_rows`. Equal rows and overlaps are null until then."""
@@ -172,6 +178,12 @@ def profile_dataset(datasets: Datasets, dataset_id: PathId, overlap_with: str | 
         if theirs.as_of_row == other.num_rows:
             overlap = datasets.profiles.overlap(dataset.generation, other.generation)
             shown["overlap"] = {"dataset_id": overlap_with, **overlap}
+    shown["tokens"] = None
+    if tokenizer is not None:
+        tokenizer_file = request.app.state.inference.tokenizer_file(tokenizer)
+        version = datasets.version(dataset)
+        lengths = datasets.token_lengths.follow(version, tokenizer_file, seconds=_PROFILE_SECONDS)
+        shown["tokens"] = {"tokenizer": tokenizer, **lengths}
     return _json(msgspec.json.encode(shown))
 
 

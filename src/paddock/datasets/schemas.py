@@ -84,11 +84,19 @@ class RegisterDatasetRequest(RequestBody):
 
 
 class FieldLengths(Schema):
-    """Characters of all strings in a field's values."""
+    """Lengths of a field's values: characters or tokens of all strings in them."""
 
     min: int | None
     mean: float | None
     max: int | None
+
+
+class TokenLengths(Schema):
+    """Tokens of all strings in a field's values, in the first `as_of_row` rows, by the tokenizer of a model."""
+
+    tokenizer: str
+    as_of_row: int
+    fields: dict[str, FieldLengths]
 
 
 class DatasetField(Schema):
@@ -151,3 +159,4 @@ class DatasetProfile(Schema):
     incomplete_rows: list[IncompleteRow]
     duplicates: EqualRows | None = None
     overlap: DatasetOverlap | None = None
+    tokens: TokenLengths | None = None

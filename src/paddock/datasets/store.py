@@ -24,6 +24,7 @@ from paddock.datasets.profile_store import ProfileStore
 from paddock.datasets.row_store import RowStore
 from paddock.datasets.rows import SourceRows
 from paddock.datasets.tally import Tally
+from paddock.datasets.token_lengths import TokenLengthsCache
 from paddock.errors import ConflictError, InvalidRequestError, NotFoundError
 from paddock.jobs.job import DatasetVersion, NewJob
 from paddock.jobs.store import JobStore
@@ -113,6 +114,7 @@ class DatasetStore:
         self.appends = Appends(database)
         self.ingests = IngestStore(database)
         self.profiles = ProfileStore(database, self.rows)
+        self.token_lengths = TokenLengthsCache(self.rows)
         self._jobs = jobs
 
     def find(self, dataset_id: str, connection: sa.Connection | None = None) -> StoredDataset | None:

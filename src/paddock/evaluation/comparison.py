@@ -10,9 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from paddock import wire
 from paddock.errors import ConflictError, InvalidRequestError
-from paddock.evaluation import plan
+from paddock.evaluation import plan, samples
 from paddock.evaluation.extension_schemas import Comparison
 from paddock.evaluation.result_store import ResultStore
 from paddock.evaluation.statistics import means, multiplicity, pairs
@@ -93,11 +92,13 @@ def _pairs(first: Job, second: Job, function_id: str, results: ResultStore) -> I
     num_rows = plan.num_rows(first)
     for start in range(0, num_rows, _CHUNK_ROWS):
         end = min(start + _CHUNK_ROWS, num_rows)
-        ours = results.score_texts(first.job_id, function_id, start, end)
-        theirs = results.score_texts(second.job_id, function_id, start, end)
+        ours, theirs = (
+            samples.row_scores(results, job.job_id, function_id, start, end, plan.num_results(job) // num_rows)
+            for job in (first, second)
+        )
         for index in range(start, end):
             if index in ours and index in theirs:
-                one, other = wire.from_json(ours[index]), wire.from_json(theirs[index])
+                one, other = ours[index], theirs[index]
                 if _is_number(one["score"]) and _is_number(other["score"]):
                     yield Pair(index, float(one["score"]), float(other["score"]), one.get("cluster"))
 

@@ -1,33 +1,25 @@
 """Rows in, generations and scores out: as many calls in flight as the engines are worth, in bounded memory.
 
 Shared by the job and by `evaluate_rows`; where rows come from and where results go is theirs. What goes wrong with one
-row is that row's failure, with the reason. When a model answers none of its first calls, the evaluation itself fails
-with the reason, instead of ending with nothing but failed rows (`Caller`).
+row is that row's failure, with the reason. When a model is away, the evaluation itself ends with the reason, instead of
+failing row after row (`calls`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
-from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError, PaddockError
 from paddock.evaluation import prompts
+from paddock.evaluation.calls import Caller, CallError, Leaves, RowLeftError, leave_nothing
 from paddock.evaluation.plan import FunctionRun, Plan
 from paddock.evaluation.prompts import UnreadableRowError
 from paddock.evaluation.result_store import RowResult
-from paddock.evaluation.scoring.function import Ask, CannotScoreError, Sample, Score
-from paddock.inference.engine import Engine, Generation, Message, Model, Sampling
+from paddock.evaluation.scoring.function import GREEDY, Ask, CannotScoreError, Sample, Score, Scorer
+from paddock.inference.engine import Sampling
 from paddock.inference.inference import Inference
-
-NUM_CALLS_TO_GIVE_UP = 8
-"""An evaluation fails when the first calls of one of its models, this many or all there are, failed in the same way."""
-
-_JUDGE_SAMPLING = Sampling(temperature=0.0)
-
-_CALL_ERRORS = (InvalidRequestError, BackendError, BackendTimeoutError)
 
 Emit = Callable[[RowResult], Awaitable[None]]
 
@@ -35,68 +27,31 @@ Emit = Callable[[RowResult], Awaitable[None]]
 @dataclass(frozen=True)
 class Todo:
     """A row, and what is still to be found out about it: its generation, unless that is known, and these functions'
-    scores."""
+    scores. `index` is the number of the result: of rows with several samples each sample has its own. A generation that
+    `is_recalled` is known from elsewhere, and a result of this evaluation all the same."""
 
     index: int
     row: Mapping[str, Any]
     generation: Mapping[str, Any] | None
     function_ids: Sequence[str]
-
-
-class CallError(Exception):
-    """A model gave no answer to this call; the message says why."""
-
-
-class Caller:
-    """Calls of one model. A failed call is `CallError`. As long as none got through, though, calls that all failed in the
-    same way mean that the model cannot be reached or loaded: then, after `NUM_CALLS_TO_GIVE_UP` of them, or at the end
-    of the evaluation (`check`), the engine's own error is raised."""
-
-    def __init__(self, engine: Engine, model: Model, limit: asyncio.Semaphore, *, is_proven: bool) -> None:
-        self._engine = engine
-        self._model = model
-        self._limit = limit
-        self._is_proven = is_proven
-        self._errors: list[PaddockError] = []
-
-    async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Generation:
-        """The model's answer. Raises `CallError`, or the engine's error when it is given up on."""
-        try:
-            async with self._limit:
-                generation = await self._engine.chat(self._model, messages, sampling)
-        except _CALL_ERRORS as error:
-            if not self._is_proven:
-                self._errors.append(error)
-                if len(self._errors) >= NUM_CALLS_TO_GIVE_UP:
-                    self.check()
-            raise CallError(error.detail) from None
-        self._is_proven = True
-        return generation
-
-    def check(self) -> None:
-        """Raise the error that all calls so far met, if they all failed and in the same way."""
-        if self._is_proven or not self._errors:
-            return
-        if len({_manner(error) for error in self._errors}) == 1:
-            error = self._errors[-1]
-            # The engine's pointers lead into the call. Of the request, it is rows, model and sampling together.
-            raise InvalidRequestError(error.detail, pointer="") if isinstance(error, InvalidRequestError) else error
-        self._is_proven = True  # it fails in different ways: these are the rows' failures, not the model's
-
-
-def _manner(error: PaddockError) -> tuple[type[PaddockError], str]:
-    """In which way a call failed: a server that is down may word each failure differently, a refusal is its words."""
-    return type(error), error.detail if isinstance(error, InvalidRequestError) else ""
+    is_recalled: bool = False
 
 
 async def evaluate(
-    todos: Iterator[Todo], plan: Plan, inference: Inference, emit: Emit, *, proven: Collection[str] = ()
+    todos: Iterator[Todo],
+    plan: Plan,
+    inference: Inference,
+    emit: Emit,
+    *,
+    proven: Collection[str] = (),
+    leaves: Leaves = leave_nothing,
 ) -> None:
     """Do what is to do, calling `emit` for each generation and each score as soon as it is there.
 
     Rows are taken from `todos` as there is room for them. `proven` are ids of models that have answered in an earlier
-    attempt. Raises the error of a model that answers nothing at all; everything in flight is taken back then."""
-    evaluation = _Evaluation(plan, inference, emit, proven)
+    attempt; `leaves` says which failed calls leave their row to a later one. Raises the error of a model that is given up
+    on, taking back everything in flight, and at the end the one for which rows are left."""
+    evaluation = _Evaluation(plan, inference, emit, proven, leaves)
     try:
         async with asyncio.TaskGroup() as workers:
             for _ in range(evaluation.num_rows_in_flight):
@@ -115,16 +70,16 @@ def _first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 class _Evaluation:
-    def __init__(self, plan: Plan, inference: Inference, emit: Emit, proven: Collection[str]) -> None:
+    def __init__(self, plan: Plan, inference: Inference, emit: Emit, proven: Collection[str], leaves: Leaves) -> None:
         self._candidate = plan.candidate
         self._emit = emit
-        models = {run.judge.model_id: run.judge for run in plan.functions if run.judge is not None}
+        models = {model.model_id: model for run in plan.functions for model in run.models}
         if plan.candidate is not None:
             models[plan.candidate.model.model_id] = plan.candidate.model
         engines = {model_id: inference.engine(model) for model_id, model in models.items()}
         limits = {engine: asyncio.Semaphore(engine.max_concurrency) for engine in engines.values()}
         self._callers = {
-            model_id: Caller(engines[model_id], model, limits[engines[model_id]], is_proven=model_id in proven)
+            model_id: Caller(engines[model_id], model, limits[engines[model_id]], leaves, is_proven=model_id in proven)
             for model_id, model in models.items()
         }
         self._scorers = {run.function_id: (run.scorer(), self._ask_of(run)) for run in plan.functions}
@@ -132,7 +87,10 @@ class _Evaluation:
         self.num_rows_in_flight = sum(engine.max_concurrency for engine in limits) or 1
 
     def _ask_of(self, run: FunctionRun) -> Ask:
-        return _no_judge if run.judge is None else partial(_ask_judge, self._callers[run.judge.model_id])
+        judge, embedder = (
+            None if model is None else self._callers[model.model_id] for model in (run.judge, run.embedder)
+        )
+        return _Judge(judge, embedder)
 
     def check(self) -> None:
         for caller in self._callers.values():
@@ -142,32 +100,43 @@ class _Evaluation:
         for todo in todos:
             generation = todo.generation
             if generation is None:
-                generation = await self._generate(todo.row)
+                try:
+                    generation = await self._generate(todo)
+                except RowLeftError:
+                    continue
+            if todo.generation is None or todo.is_recalled:
                 await self._emit(RowResult(todo.index, generation=generation))
             await self._score_all(todo, generation)
 
-    async def _generate(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _generate(self, todo: Todo) -> Mapping[str, Any]:
         candidate = self._candidate
         assert candidate is not None
+        sampling = candidate.sampling
+        if sampling.seed is not None:
+            sampling = replace(sampling, seed=sampling.seed + todo.index)
         try:
-            messages = prompts.messages(row, candidate.system)
-            generation = await self._callers[candidate.model.model_id].chat(messages, candidate.sampling)
+            messages = prompts.messages(todo.row, candidate.system)
+            generation = await self._callers[candidate.model.model_id].chat(messages, sampling)
         except (UnreadableRowError, CallError) as error:
             return {"generated_answer": None, "error": str(error)}
-        return {
+        answered = {
             "generated_answer": generation.text,
             "finish_reason": generation.finish_reason,
             "num_prompt_tokens": generation.num_prompt_tokens,
             "num_generated_tokens": generation.num_generated_tokens,
             "latency_seconds": generation.latency_seconds,
         }
+        return answered if sampling.seed is None else {**answered, "seed": sampling.seed}
 
     async def _score_all(self, todo: Todo, generation: Mapping[str, Any]) -> None:
         num_left = len(todo.function_ids)
 
         async def score_one(function_id: str) -> None:
             nonlocal num_left
-            score = await self._score(function_id, todo.row, generation)
+            try:
+                score = await self._score(function_id, todo.row, generation)
+            except RowLeftError:
+                return
             num_left -= 1
             await self._emit(RowResult(todo.index, scores={function_id: score}, is_last=num_left == 0))
 
@@ -180,20 +149,28 @@ class _Evaluation:
 
     async def _score(self, function_id: str, row: Mapping[str, Any], generation: Mapping[str, Any]) -> Score:
         scorer, ask = self._scorers[function_id]
-        answer = generation["generated_answer"]
-        if answer is None:
-            return {"score": None, "error": f"There is no answer to score: {generation['error']}"}
-        try:
-            sample = Sample(prompts.input_query(row), prompts.expected_answer(row), answer)
-            if scorer.needs_expected_answer and sample.expected_answer is None:
-                raise UnreadableRowError("The row has no `answer` to compare with.", column="answer")
-            standing = _standing(row)
-            score = await scorer.score(sample, ask)
-        except UnreadableRowError as error:
-            return {"score": None, "error": str(error)}
-        except CannotScoreError as error:
-            return {"score": None, "error": error.reason, **error.extras}
-        return {**score, **standing}
+        return await score_row(scorer, ask, row, generation)
+
+
+async def score_row(scorer: Scorer, ask: Ask, row: Mapping[str, Any], generation: Mapping[str, Any]) -> Score:
+    """The score row of an answer, with what aggregation needs to know of its row."""
+    answer = generation["generated_answer"]
+    if answer is None:
+        return {"score": None, "error": f"There is no answer to score: {generation['error']}"}
+    standing: Score = {}
+    try:
+        standing = _standing(row)
+        sample = Sample(prompts.input_query(row), prompts.expected_answer(row), answer, row)
+        if scorer.needs_expected_answer and sample.expected_answer is None:
+            raise UnreadableRowError("The row has no `answer` to compare with.", column="answer")
+        score = await scorer.score(sample, ask)
+    except UnreadableRowError as error:
+        return {"score": None, "error": str(error)}
+    except CannotScoreError as error:
+        return {"score": None, "error": error.reason, **error.extras, **standing}
+    if "weight" in score and "weight" in standing:
+        standing = {**standing, "weight": score["weight"] * standing["weight"]}
+    return {**score, **standing}
 
 
 def _standing(row: Mapping[str, Any]) -> Score:
@@ -202,13 +179,26 @@ def _standing(row: Mapping[str, Any]) -> Score:
     return {name: value for name, value in known.items() if value is not None}
 
 
-async def _ask_judge(judge: Caller, prompt: str) -> str:
-    try:
-        reply = await judge.chat([{"role": "user", "content": prompt}], _JUDGE_SAMPLING)
-    except CallError as error:
-        raise CannotScoreError(f"The judge did not answer: {error}") from None
-    return reply.text
+class _Judge:
+    """Whom a scoring function asks: its judge, and the model that compares texts, where it has them."""
 
+    def __init__(self, judge: Caller | None, embedder: Caller | None) -> None:
+        self._judge = judge
+        self._embedder = embedder
 
-async def _no_judge(_prompt: str) -> str:
-    raise AssertionError("this scoring function has no judge")
+    async def __call__(self, prompt: str, sampling: Sampling = GREEDY) -> str:
+        """See `Ask`."""
+        assert self._judge is not None, "this scoring function has no judge"
+        try:
+            reply = await self._judge.chat([{"role": "user", "content": prompt}], sampling)
+        except CallError as error:
+            raise CannotScoreError(f"The judge did not answer: {error}") from None
+        return reply.text
+
+    async def similarities(self, text: str, others: Sequence[str]) -> list[float]:
+        """See `Ask`."""
+        assert self._embedder is not None, "this scoring function compares no texts"
+        try:
+            return await self._embedder.rerank(text, others)
+        except CallError as error:
+            raise CannotScoreError(f"The embedding model did not answer: {error}") from None

@@ -1,18 +1,22 @@
 """An evaluation as a job: resumable row by row, every generation and score durable soon after it is there.
 
 A job that starts again goes on with what is not stored: a row's model or judge is not asked again once its answer is. A
-call in flight when the process is killed may be made twice; it is never recorded twice.
+call in flight when the process is killed may be made twice; it is never recorded twice. A row is not failed by a model
+that is away: it is left for a later attempt.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from paddock.datasets.store import DatasetStore
+from paddock.errors import BackendAwayError, BackendError, BackendTimeoutError, PaddockError
 from paddock.evaluation import calibration, plan, prompts, result_store
+from paddock.evaluation.calls import Leaves
 from paddock.evaluation.evaluate import Todo, evaluate
+from paddock.evaluation.generation_store import GenerationCache
 from paddock.evaluation.plan import Plan
 from paddock.evaluation.result_store import RowResult, StoredRow
 from paddock.evaluation.store import EvaluationStore
@@ -31,29 +35,47 @@ _GATHER_SECONDS = 0.02
 _UNIT = "rows"
 
 
-def run(progress: Progress, datasets: DatasetStore, evaluation: EvaluationStore, inference: Inference) -> None:
+def run(
+    progress: Progress,
+    datasets: DatasetStore,
+    evaluation: EvaluationStore,
+    inference: Inference,
+    *,
+    is_last_attempt: bool,
+) -> None:
     """Do the job that `progress` stands for, or what is left of it. Raises `StopRequestedError` when it was asked to
-    stop and everything in flight is stored, and `PaddockError` when a model answers nothing at all."""
-    asyncio.run(_run(progress, datasets, evaluation, inference))
+    stop and everything in flight is stored, and `PaddockError` when a model is away, or answers nothing at all.
+
+    `is_last_attempt`: the job is not put off again. What may be a row's own doing then counts as such: that a server which
+    has answered others breaks off, is late or answers nonsense."""
+
+    def leaves(error: PaddockError, is_proven: bool) -> bool:
+        if isinstance(error, BackendAwayError):
+            return True
+        return isinstance(error, BackendError | BackendTimeoutError) and not (is_last_attempt and is_proven)
+
+    asyncio.run(_run(progress, datasets, evaluation, inference, leaves))
     progress.check_stop()
 
 
-async def _run(progress: Progress, datasets: DatasetStore, evaluation: EvaluationStore, inference: Inference) -> None:
+async def _run(
+    progress: Progress, datasets: DatasetStore, evaluation: EvaluationStore, inference: Inference, leaves: Leaves
+) -> None:
     resolved = plan.from_json(progress.job.request["plan"])
-    recorder = _Recorder(progress)
+    recorder = _Recorder(progress, evaluation.generation_cache)
+    evaluation.generation_cache.prune()
     recorder.report(now=True)
     proven = _proven_models(progress.job.job_id, resolved, evaluation)
-    _forget_failures(progress, resolved, proven)
     todos = _todos(progress, datasets, evaluation, resolved, recorder)
     recording = asyncio.create_task(recorder.run())
     try:
-        await evaluate(todos, resolved, inference, recorder.record, proven=proven)
+        await evaluate(todos, resolved, inference, recorder.record, proven=proven, leaves=leaves)
     finally:
         # Also when a model is given up on: what was found out before is kept.
         await recorder.finish()
         await recording
+        recorder.report(now=True)
         await inference.close()
-    recorder.report(now=True)
 
 
 def _todos(
@@ -62,19 +84,26 @@ def _todos(
     """What is left to do, in the order of rows, until the process is asked to stop."""
     job = progress.job
     version = job.reads_dataset(job.request["dataset_id"])
-    num_rows = plan.num_rows(job)
-    for start in range(0, num_rows, _CHUNK_ROWS):
-        end = min(start + _CHUNK_ROWS, num_rows)
+    num_rows, n = plan.num_rows(job), resolved.num_samples
+    num_at_once = max(_CHUNK_ROWS // n, 1)
+    for start in range(0, num_rows, num_at_once):
+        end = min(start + num_at_once, num_rows)
         function_ids = resolved.function_ids
-        if evaluation.results.num_scores(job.job_id, function_ids, start, end) == (end - start) * len(function_ids):
-            recorder.num_done_before += end - start
+        num_scores = evaluation.results.num_scores(job.job_id, function_ids, start * n, end * n)
+        if num_scores == (end - start) * n * len(function_ids):
+            recorder.num_done_before += (end - start) * n
             continue
-        known = evaluation.results.known(job.job_id, function_ids, start, end)
+        known = evaluation.results.known(job.job_id, function_ids, start * n, end * n)
         recorder.num_done_before += sum(len(row.scored_by) == len(function_ids) for row in known.values())
-        for index, row in enumerate(datasets.read(version, start, end - start), start):
+        rows = list(datasets.read(version, start, end - start))
+        todos = [
+            _todo(row_index * n + sample, row, known.get(row_index * n + sample), resolved)
+            for row_index, row in enumerate(rows, start)
+            for sample in range(n)
+        ]
+        for todo in recorder.recall(todos, resolved):
             if progress.should_stop:
                 return
-            todo = _todo(index, row, known.get(index), resolved)
             if todo.function_ids:
                 yield todo
     if calibration.KEY in job.request:
@@ -87,7 +116,7 @@ def _calibration_todos(
     """The labelled answers that the judges have not judged yet; their row numbers follow those of the evaluation."""
     job = progress.job
     judges = [run.function_id for run in resolved.functions if run.judge is not None]
-    first = plan.num_rows(job)
+    first = plan.num_results(job)
     known = evaluation.results.known(job.job_id, judges, first, first + job.request[calibration.KEY]["num_rows"])
     version = job.reads_dataset(job.request[calibration.KEY]["dataset_id"])
     for index, row in enumerate(datasets.read(version), first):
@@ -115,32 +144,38 @@ def _proven_models(job_id: str, resolved: Plan, evaluation: EvaluationStore) -> 
     assert resolved.candidate is not None
     proven = [resolved.candidate.model.model_id] if evaluation.results.has_answer(job_id) else []
     for run in resolved.functions:
-        if run.judge is not None and evaluation.results.has_score(job_id, run.function_id):
-            proven.append(run.judge.model_id)
+        if run.models and evaluation.results.has_score(job_id, run.function_id):
+            proven += [model.model_id for model in run.models]
     return proven
-
-
-def _forget_failures(progress: Progress, resolved: Plan, proven: Collection[str]) -> None:
-    """A model that has never answered was away in the attempts before: what failed because of it is asked again."""
-    assert resolved.candidate is not None
-    is_candidate_away = resolved.candidate.model.model_id not in proven
-    functions = [run.function_id for run in resolved.functions if run.judge and run.judge.model_id not in proven]
-    if progress.job.num_retries and (is_candidate_away or functions):
-        with progress.write() as connection:
-            result_store.forget(connection, progress.job.job_id, None if is_candidate_away else functions)
 
 
 class _Recorder:
     """Stores results in batches, beside the event loop, while more are on their way; full, it holds them back."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, cache: GenerationCache) -> None:
         self._progress = progress
+        self._cache = cache
+        self._keys: dict[int, str] = {}
+        """Under which keys of the cache generations go that are being asked for."""
         self._waiting: asyncio.Queue[RowResult | None] = asyncio.Queue(_MAX_WAITING_RESULTS)
         self._error: Exception | None = None
         self.labels: dict[int, bool] = {}
         """Labels of the answers that the judges are calibrated on, which their scores take along."""
         self.num_done_before = 0
         self._num_done_now = 0
+
+    def recall(self, todos: Sequence[Todo], resolved: Plan) -> Sequence[Todo]:
+        """The same work, with the generations that the cache has."""
+        assert resolved.candidate is not None
+        keys = self._cache.keys({todo.index: todo.row for todo in todos if todo.generation is None}, resolved.candidate)
+        found = self._cache.find(keys.values())
+        self._keys.update({index: key for index, key in keys.items() if key not in found})
+        return [
+            replace(todo, generation=found[keys[todo.index]], is_recalled=True)
+            if keys.get(todo.index) in found
+            else todo
+            for todo in todos
+        ]
 
     async def record(self, result: RowResult) -> None:
         """Take a result in; it is durable soon. Raises what kept an earlier one from being stored."""
@@ -178,11 +213,15 @@ class _Recorder:
     def _store(self, batch: Sequence[RowResult]) -> None:
         with self._progress.write() as connection:
             result_store.add(connection, self._progress.job.job_id, batch)
+            new = {self._keys.pop(r.index, None): r.generation for r in batch if r.generation is not None}
+            self._cache.add(connection, {key: generation for key, generation in new.items() if key is not None})
         self._num_done_now += sum(result.is_last for result in batch)
         self.report()
 
     def report(self, *, now: bool = False) -> None:
         """Say how far the job is."""
         job = self._progress.job
-        num_rows = plan.num_rows(job) + job.request.get(calibration.KEY, {}).get("num_rows", 0)
-        self._progress.report(self.num_done_before + self._num_done_now, num_rows, _UNIT, now=now)
+        num_rows = plan.num_results(job) + job.request.get(calibration.KEY, {}).get("num_rows", 0)
+        # Of the rows of earlier attempts not all may have been counted yet.
+        num_done = max(self.num_done_before + self._num_done_now, job.progress_done)
+        self._progress.report(num_done, num_rows, _UNIT, now=now)

@@ -11,7 +11,7 @@ from paddock.datasets.store import DatasetStore
 from paddock.errors import InvalidRequestError, NotFoundError
 from paddock.evaluation import plan, submission
 from paddock.evaluation.schemas import AggregationFunctionType, BenchmarkConfig
-from paddock.evaluation.scoring.aggregation import Aggregator
+from paddock.evaluation.scoring.aggregation import aggregator_of
 from paddock.evaluation.scoring.function import aggregations
 from paddock.evaluation.store import EvaluationStore
 from paddock.inference.inference import Inference
@@ -83,7 +83,7 @@ class BenchmarkScores:
         """The score that a completed job came to, None where no row could be scored."""
         job = self._evaluation.jobs.get(job_id)
         (function,) = plan.from_json(job.request["plan"]).functions
-        aggregator = Aggregator(aggregations(function.params))
+        aggregator = aggregator_of(function.params)
         for text in self._evaluation.results.score_texts(job_id, scoring_function, 0, job.request["num_rows"]).values():
             aggregator.add(from_json(text))
         value: float | None = aggregator.results()[aggregation][aggregation]

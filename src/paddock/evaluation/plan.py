@@ -6,6 +6,7 @@ A job stores its plan, so that nothing that is registered or configured meanwhil
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,13 @@ class FunctionRun:
     kind: str
     params: Params
     judge: Model | None
+    embedder: Model | None = None
+    """What compares texts, for functions that ask it."""
+
+    @property
+    def models(self) -> Sequence[Model]:
+        """The models that it asks."""
+        return [model for model in (self.judge, self.embedder) if model is not None]
 
     def scorer(self, pointer: str = "") -> Scorer:
         """The function made ready. Raises `InvalidRequestError` below `pointer` for parameters that cannot be right."""
@@ -48,7 +56,10 @@ class Candidate:
 
     model: Model
     sampling: Sampling
+    """Where answers are drawn, `seed` is that of result 0; result i is drawn from seed + i."""
     system: Message | None
+    num_samples: int = 1
+    pass_at_k: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,11 @@ class Plan:
 
     candidate: Candidate | None
     functions: tuple[FunctionRun, ...]
+
+    @property
+    def num_samples(self) -> int:
+        """How many results a row has."""
+        return 1 if self.candidate is None else self.candidate.num_samples
 
     @property
     def function_ids(self) -> Sequence[str]:
@@ -73,6 +89,7 @@ class Plan:
                     "params": function.params.model_dump(mode="json"),
                     "judge": None if function.judge is None else dataclasses.asdict(function.judge),
                 }
+                | ({} if function.embedder is None else {"embedder": dataclasses.asdict(function.embedder)})
                 for function in self.functions
             ],
         }
@@ -88,6 +105,8 @@ def from_json(stored: Mapping[str, Any]) -> Plan:
             model=Model(**candidate["model"]),
             sampling=Sampling(**{**candidate["sampling"], "stop": tuple(candidate["sampling"]["stop"])}),
             system=candidate["system"],
+            num_samples=candidate.get("num_samples", 1),
+            pass_at_k=tuple(candidate.get("pass_at_k", ())),
         ),
         functions=tuple(
             FunctionRun(
@@ -95,6 +114,7 @@ def from_json(stored: Mapping[str, Any]) -> Plan:
                 kind=function["kind"],
                 params=function_store.params_from_json(function["params"]),
                 judge=None if function["judge"] is None else Model(**function["judge"]),
+                embedder=Model(**function["embedder"]) if "embedder" in function else None,
             )
             for function in stored["functions"]
         ),
@@ -118,6 +138,8 @@ def resolve(
     if config.num_examples is not None and config.num_examples < 1:
         raise InvalidRequestError("`num_examples` must be at least 1.", pointer=f"{pointer}/num_examples")
     message = candidate.system_message
+    drawn = sampling(candidate.sampling_params, f"{at}/sampling_params")
+    _check_samples(config, drawn, pointer)
 
     def check_image(url: str) -> None:
         inference.engine(model).check_image(model, url)
@@ -125,8 +147,10 @@ def resolve(
     return Plan(
         Candidate(
             model=model,
-            sampling=sampling(candidate.sampling_params, f"{at}/sampling_params"),
+            sampling=_seeded(drawn, config.seed),
             system=None if message is None else prompts.system_message(message, f"{at}/system_message", check_image),
+            num_samples=config.num_samples or 1,
+            pass_at_k=tuple(dict.fromkeys(config.pass_at_k or ())),
         ),
         functions=resolve_functions(
             function_ids,
@@ -137,6 +161,31 @@ def resolve(
             functions_pointer=functions_pointer,
         ),
     )
+
+
+def _check_samples(config: BenchmarkConfig, drawn: Sampling, pointer: str) -> None:
+    """Raise `InvalidRequestError` for samples or a seed where nothing is drawn, and for a pass@k of more than there are."""
+    num_samples = config.num_samples or 1
+    for name, is_asked in (("num_samples", num_samples > 1), ("seed", config.seed is not None)):
+        if is_asked and drawn.temperature == 0:
+            raise InvalidRequestError(
+                f"A greedy model gives the same answer each time, so `{name}` changes nothing: sample with a strategy "
+                "of `top_p` (a temperature over 0) or `top_k`.",
+                pointer=f"{pointer}/{name}",
+            )
+    for index, k in enumerate(config.pass_at_k or ()):
+        if not 1 <= k <= num_samples:
+            raise InvalidRequestError(
+                f"pass@{k} is told of at least {k} samples, and there are {num_samples}: send `num_samples`.",
+                pointer=f"{pointer}/pass_at_k/{index}",
+            )
+
+
+def _seeded(drawn: Sampling, seed: int | None) -> Sampling:
+    """The same with a seed, where anything is drawn: the one given, or any."""
+    if drawn.temperature == 0:
+        return drawn
+    return dataclasses.replace(drawn, seed=secrets.randbits(31) if seed is None else seed)
 
 
 def resolve_functions(
@@ -185,8 +234,13 @@ def _run(
                 pointer=f"{at}/type",
             )
         params = completed(given, params)
-    judge = None
-    if isinstance(params, LLMAsJudgeScoringFnParams):
+    judge = embedder = None
+    asks_judge = SCORING_FUNCTIONS[definition.kind].asks_judge
+    if isinstance(params, LLMAsJudgeScoringFnParams) and not asks_judge and params.judge_model:
+        raise InvalidRequestError(
+            f'{function_id} asks no judge: leave its `judge_model` empty ("").', pointer=f"{at}/judge_model"
+        )
+    if isinstance(params, LLMAsJudgeScoringFnParams) and asks_judge:
         if not params.judge_model:
             raise InvalidRequestError(
                 f"{function_id} needs a judge: name its model in `{pointer.rpartition('/')[2]}`, as "
@@ -194,7 +248,15 @@ def _run(
                 pointer=pointer,
             )
         judge = language_model(params.judge_model, inference, f"{at}/judge_model")
-    run = FunctionRun(function_id, definition.kind, params, judge)
+    if isinstance(params, LLMAsJudgeScoringFnParams) and params.embedding_model:
+        embedder = inference.find_for(params.embedding_model, f"{at}/embedding_model")
+        if embedder.model_type != "embedding":
+            raise InvalidRequestError(
+                f"The model {embedder.model_id} is of the type {embedder.model_type!r}: texts are compared by one of "
+                "the type 'embedding'.",
+                pointer=f"{at}/embedding_model",
+            )
+    run = FunctionRun(function_id, definition.kind, params, judge, embedder)
     run.scorer(at)
     return run
 
@@ -240,6 +302,13 @@ def sampling(params: SamplingParams, pointer: str) -> Sampling:
         repetition_penalty=penalty,
         stop=stop,
     )
+
+
+def num_results(job: Job) -> int:
+    """How many results a job finds out: one for each sample of each row. Those of labelled rows follow."""
+    candidate = job.request["plan"]["candidate"]
+    samples: int = candidate.get("num_samples", 1)
+    return num_rows(job) * samples
 
 
 def num_rows(job: Job) -> int:

@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 MAX_WEIGHT = 1e9
 
 _CONVERSATIONS = ("messages", "chat_completion_input", "dialog")
-_QUESTIONS = ("question", "input_query", "completion_input")
+_QUESTIONS = ("question", "input_query", "completion_input", "prompt")
 _ANSWERS = ("answer", "expected_answer")
 _ROLES = {"system": "system", "developer": "developer", "user": "user", "assistant": "assistant", "tool": "tool"}
 _ROLES |= {"ipython": "tool"}  # the older name

@@ -114,14 +114,6 @@ def add(connection: sa.Connection, job_id: str, results: Sequence[RowResult]) ->
         connection.execute(sa.insert(scores), judged)
 
 
-def forget(connection: sa.Connection, job_id: str, function_ids: Sequence[str] | None) -> None:
-    """Delete a job's scores by these functions, or, for None, all that it has found out. The caller holds the fence."""
-    which = sa.true() if function_ids is None else scores.c.scoring_function.in_(function_ids)
-    connection.execute(sa.delete(scores).where(scores.c.job_id == job_id, which))
-    if function_ids is None:
-        connection.execute(sa.delete(generations).where(generations.c.job_id == job_id))
-
-
 def _score_rows(job_id: str, results: Sequence[RowResult]) -> Iterator[dict[str, Any]]:
     for result in results:
         for function_id, score in result.scores.items():

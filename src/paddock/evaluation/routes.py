@@ -12,7 +12,15 @@ from fastapi.responses import StreamingResponse
 
 from paddock import routing
 from paddock.errors import ConflictError
-from paddock.evaluation import answer, benchmark_routes, comparison_routes, plan, scoring_routes, submission
+from paddock.evaluation import (
+    answer,
+    benchmark_routes,
+    bundle_routes,
+    comparison_routes,
+    plan,
+    scoring_routes,
+    submission,
+)
 from paddock.evaluation.answer import Collected
 from paddock.evaluation.benchmark_routes import Datasets, Evaluation
 from paddock.evaluation.evaluate import Todo, evaluate
@@ -107,7 +115,8 @@ async def evaluate_rows(
     once = None if key is None else Once(f"evaluate_rows {benchmark_id}", key, await request.body())
 
     async def answer_now() -> str:
-        check_num_rows(len(body.input_rows), settings, "/input_rows")
+        num_results = len(body.input_rows) * (body.benchmark_config.num_samples or 1)
+        check_num_rows(num_results, settings, "/input_rows")
         resolved = await run_in_threadpool(_resolve_rows, benchmark_id, body, evaluation, inference)
         return await routing.while_connected(request, _evaluate_rows(body, resolved, inference))
 
@@ -137,7 +146,8 @@ def _resolve_rows(
 async def _evaluate_rows(body: EvaluateRowsRequest, resolved: Plan, inference: Inference) -> str:
     rows = body.input_rows[: body.benchmark_config.num_examples]
     collected = Collected(resolved, len(rows))
-    todos = (Todo(index, row, None, resolved.function_ids) for index, row in enumerate(rows))
+    each_sample = (row for row in rows for _ in range(resolved.num_samples))
+    todos = (Todo(index, row, None, resolved.function_ids) for index, row in enumerate(each_sample))
     await evaluate(todos, resolved, inference, collected.add)
     return await run_in_threadpool(collected.to_json)
 
@@ -150,6 +160,7 @@ def _shown(job: jobs.Job) -> Job:
     return Job(
         job_id=job.job_id,
         status=job.status,
+        put_off=job.put_off,
         error=job.error,
         retryable=job.retryable,
         log_tail=job.log_tail,
@@ -162,5 +173,5 @@ def _json(text: str) -> Response:
 
 
 router = APIRouter()
-for _routes in (_eval, benchmark_routes.router, comparison_routes.router, scoring_routes.router):
+for _routes in (_eval, benchmark_routes.router, bundle_routes.router, comparison_routes.router, scoring_routes.router):
     router.include_router(_routes)

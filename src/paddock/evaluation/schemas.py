@@ -153,6 +153,22 @@ AggregationFunctions = Annotated[
 ]
 
 
+class PairwiseJudging(Schema):
+    """How a judge's verdict names the better one of two answers that its template shows: the generated and the expected."""
+
+    first: str = Field(default="A", description="The verdict for the answer that is shown first.")
+    second: str = Field(default="B", description="The verdict for the one that is shown second.")
+    tie: str | None = Field(default="C", description="The verdict for neither.")
+    swap_order: bool = Field(default=True, description="Ask again with the two answers in each other's place.")
+
+
+def _extension(description: str, **bounds: Any) -> Any:
+    """A field that the contract does not have: it is not even shown where it is not used."""
+    return Field(
+        default=None, description=description, json_schema_extra=_EXTENSION, exclude_if=lambda v: v is None, **bounds
+    )
+
+
 class LLMAsJudgeScoringFnParams(Schema):
     """Parameters for LLM-as-judge scoring function configuration."""
 
@@ -163,6 +179,17 @@ class LLMAsJudgeScoringFnParams(Schema):
         default_factory=list, description="Regexes to extract the answer from generated response"
     )
     aggregation_functions: AggregationFunctions = Field(default_factory=list)
+    temperature: float | None = _extension("What the judge samples at; 0 where it is absent.", ge=0.0)
+    num_repeats: int | None = _extension("How often the judge is asked about each answer.", ge=1, le=100)
+    score_range: list[float] | None = _extension(
+        "The least and the greatest score that a verdict can be; another one is no verdict.", min_length=2, max_length=2
+    )
+    embedding_model: str | None = _extension(
+        "What compares texts for those of `braintrust::…` that need it: a model of the type `embedding`."
+    )
+    pairwise: PairwiseJudging | None = _extension(
+        "The template shows two answers, the generated and the expected one, and asks which is better."
+    )
 
 
 class RegexParserScoringFnParams(Schema):
@@ -222,6 +249,12 @@ class BenchmarkConfig(RequestBody):
         "will be evaluated",
     )
 
+    num_samples: int | None = _extension("Answers to each row, drawn independently.", ge=1, le=1000)
+    pass_at_k: list[int] | None = _extension(
+        "For each k the probability that one of k answers is right is told, by `pass@k`.", max_length=20
+    )
+    seed: int | None = _extension("What the answers are drawn from.", ge=0, lt=2**53)
+
     _pointer: str = PrivateAttr(default="")
 
     @property
@@ -271,6 +304,11 @@ class Job(Schema):
 
     job_id: str
     status: JobStatus
+    put_off: str | None = Field(
+        default=None,
+        description="Why a scheduled job was put off: what it needs is away.",
+        json_schema_extra=_EXTENSION,
+    )
     error: str | None = Field(default=None, description="Why the job failed.", json_schema_extra=_EXTENSION)
     retryable: bool | None = Field(
         default=None, description="Whether the same request may go better another time.", json_schema_extra=_EXTENSION

@@ -11,6 +11,7 @@ from paddock.datasets.store import DatasetStore
 from paddock.errors import ConflictError
 from paddock.evaluation.benchmark_store import BenchmarkStore, StoredBenchmark
 from paddock.evaluation.function_store import FunctionStore
+from paddock.evaluation.generation_store import GenerationCache
 from paddock.evaluation.result_store import ResultStore
 from paddock.jobs.job import NewJob
 from paddock.jobs.store import JobStore
@@ -28,14 +29,15 @@ class Once:
 
 
 class EvaluationStore:
-    """The three stores of this slice, on one database."""
+    """The stores of this slice, on one database."""
 
-    def __init__(self, database: Database, jobs: JobStore) -> None:
+    def __init__(self, database: Database, jobs: JobStore, generation_cache: GenerationCache | None = None) -> None:
         self.database = database
         self.jobs = jobs
         self.benchmarks = BenchmarkStore(database, jobs)
         self.functions = FunctionStore(database)
         self.results = ResultStore(database)
+        self.generation_cache = generation_cache or GenerationCache(database, 0)
         self._under_way: set[Once] = set()
 
     @contextmanager

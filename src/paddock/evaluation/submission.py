@@ -6,7 +6,7 @@ No model is loaded for it: ids, parameters, the dataset's counts and a sample of
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -117,9 +117,11 @@ def _check_rows(dataset: StoredDataset, datasets: DatasetStore, resolved: Plan, 
     """Raise `InvalidRequestError` naming the first row, of a sample, that lacks a column that the job needs.
 
     A row that has its columns and yet cannot be read is that row's failure when the job comes to it."""
-    needs_answer = any(run.scorer().needs_expected_answer for run in resolved.functions)
+    scorers = [run.scorer() for run in resolved.functions]
+    needs_answer = any(scorer.needs_expected_answer for scorer in scorers)
+    columns = [column for scorer in scorers for column in scorer.columns]
     for index, row in _sample(dataset, datasets, num_rows):
-        column = _missing(row, needs_answer=needs_answer)
+        column = _missing(row, columns, needs_answer=needs_answer)
         if column is not None:
             raise InvalidRequestError(
                 f"Row {index} of the dataset {dataset.dataset_id!r} has no `{column}`, which this evaluation needs. "
@@ -138,10 +140,12 @@ def _sample(dataset: StoredDataset, datasets: DatasetStore, num_rows: int) -> It
     return chain(first, enumerate(datasets.read(version, suspect, 1), suspect))
 
 
-def _missing(row: Row, *, needs_answer: bool) -> str | None:
+def _missing(row: Row, columns: Sequence[str], *, needs_answer: bool) -> str | None:
     try:
         prompts.messages(row)
         has_answer = prompts.expected_answer(row) is not None
     except UnreadableRowError as error:
         return error.column
-    return "answer" if needs_answer and not has_answer else None
+    if needs_answer and not has_answer:
+        return "answer"
+    return next((column for column in columns if row.get(column) is None), None)

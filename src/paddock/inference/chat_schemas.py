@@ -16,6 +16,9 @@ MAX_CHOICES = 8
 
 StopSequence = Annotated[str, Field(min_length=1)]
 TokenCount = Annotated[int, Field(ge=1, le=2**31 - 1)]
+FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+# ---------------------------------------------------------------------------------------------------- requests
 
 
 class StreamOptions(Schema):
@@ -38,19 +41,94 @@ class GenerationRequest(RequestBody):
     n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    logprobs: Any = None
     logit_bias: Any = None
     frequency_penalty: Any = None
     presence_penalty: Any = None
 
 
-class ChatMessage(Schema):
-    """A turn of a conversation."""
+class CalledFunction(Schema):
+    """What a tool call calls: `arguments` is JSON in a text."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[ContentPart]
+    name: str
+    arguments: str
+
+
+class ToolCallRecord(Schema):
+    """A function that the model wants to have called."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class ChatMessage(Schema):
+    """A turn of a conversation. `content` may be null where `tool_calls` are; the role `tool` answers one of them."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[ContentPart] | None = None
     name: str | None = None
-    tool_calls: Any = None
+    tool_calls: list[ToolCallRecord] | None = None
+    tool_call_id: str | None = None
+
+
+class FunctionDefinition(Schema):
+    """A function that the model may call; `parameters` is the JSON schema of its arguments."""
+
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Schema):
+    """What the model may use: a function."""
+
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class ChosenFunction(Schema):
+    """A function by its name."""
+
+    name: str
+
+
+class ToolChoice(Schema):
+    """The function that must be called."""
+
+    type: Literal["function"]
+    function: ChosenFunction
+
+
+class PlainText(Schema):
+    """An answer of any form."""
+
+    type: Literal["text"]
+
+
+class JsonObject(Schema):
+    """An answer that is a JSON object."""
+
+    type: Literal["json_object"]
+
+
+class NamedJsonSchema(Schema):
+    """A JSON schema; its name and description are for the reader."""
+
+    name: str
+    description: str | None = None
+    json_schema: dict[str, Any] | None = Field(default=None, alias="schema")
+    strict: bool | None = None
+
+
+class JsonOfSchema(Schema):
+    """An answer that is JSON of a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: NamedJsonSchema
+
+
+ResponseFormat = Annotated[PlainText | JsonObject | JsonOfSchema, Field(discriminator="type")]
 
 
 class ChatCompletionRequest(GenerationRequest):
@@ -58,21 +136,33 @@ class ChatCompletionRequest(GenerationRequest):
 
     messages: list[ChatMessage] = Field(min_length=1)
     max_completion_tokens: TokenCount | None = Field(default=None, description="The newer name of `max_tokens`.")
-    tools: Any = None
-    tool_choice: Any = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
+    response_format: ResponseFormat | None = None
+    parallel_tool_calls: Any = None
     functions: Any = None
     function_call: Any = None
-    response_format: Any = None
-    top_logprobs: Any = None
+    modalities: Any = None
+    audio: Any = None
+    prediction: Any = None
+    reasoning_effort: Any = None
+    verbosity: Any = None
+    web_search_options: Any = None
 
 
 class CompletionRequest(GenerationRequest):
     """A text, or several, to be continued."""
 
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=64)]
+    logprobs: Annotated[int, Field(ge=0, le=5)] | Literal[False] | None = None
     echo: Any = None
     suffix: Any = None
     best_of: Any = None
+
+
+# ---------------------------------------------------------------------------------------------------- answers
 
 
 class Usage(Schema):
@@ -83,11 +173,45 @@ class Usage(Schema):
     total_tokens: int
 
 
+class LikelyTokenRecord(Schema):
+    """A token that is likely in a place, its log-probability in nats, and its bytes: it may be part of a character."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenRecord(Schema):
+    """A token of the answer, and the likeliest in its place."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+    top_logprobs: list[LikelyTokenRecord]
+
+
+class ChatLogProbs(Schema):
+    """The tokens of a chat's answer."""
+
+    content: list[TokenRecord]
+    refusal: None = None
+
+
+class TextLogProbs(Schema):
+    """The tokens of a continuation, and where in its text each begins."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
 class AssistantMessage(Schema):
-    """The model's turn."""
+    """The model's turn. It has `tool_calls` where it wants functions called."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
+    tool_calls: list[ToolCallRecord] | None = Field(default=None, exclude_if=lambda calls: calls is None)
 
 
 class ChatChoice(Schema):
@@ -96,7 +220,7 @@ class ChatChoice(Schema):
     index: int
     message: AssistantMessage
     finish_reason: str
-    logprobs: None = None
+    logprobs: ChatLogProbs | None = None
 
 
 class ChatCompletion(Schema):
@@ -116,7 +240,7 @@ class TextChoice(Schema):
     index: int
     text: str
     finish_reason: str
-    logprobs: None = None
+    logprobs: TextLogProbs | None = None
 
 
 class Completion(Schema):

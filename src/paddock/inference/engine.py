@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 Message = dict[str, Any]
-"""A chat turn: `role` and `content`, a string or a list of parts as in OpenAI's chat format."""
+"""A chat turn in OpenAI's chat format: `role` and `content`, a string or a list of parts; `tool_calls` and `tool_call_id`
+where tools are in play."""
 
 
 @dataclass(frozen=True)
@@ -22,17 +23,72 @@ class Sampling:
     repetition_penalty: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    response_format: dict[str, Any] | None = None
+    """`json_object` or `json_schema` as OpenAI writes it: what may come next is what keeps to it."""
+    num_likely: int | None = None
+    """Tell the log-probability of each token, and so many of the likeliest in its place; None for neither."""
+
+
+@dataclass(frozen=True)
+class LikelyToken:
+    """A token's text, the bytes that it stands for where they are known (parts of a character are no text), and its
+    log-probability, in nats, by the model itself: before temperature, penalties and limits."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class ChosenToken:
+    """A token of an answer, and the likeliest in its place."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+    likeliest: tuple[LikelyToken, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Functions that the model may call, in OpenAI's form. It must call one of `required`, if that names any."""
+
+    functions: tuple[dict[str, Any], ...]
+    required: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A function that the model wants to have called. `arguments` is the text that it wrote: JSON, if all went well."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What has come of an answer since the last piece."""
+
+    text: str
+    tokens: tuple[ChosenToken, ...] = ()
+
+
+OnPiece = Callable[[Piece], Awaitable[None]]
 
 
 @dataclass(frozen=True)
 class Generation:
-    """A model's answer. `finish_reason` is `stop` (it ended, or met a stop sequence) or `length`."""
+    """A model's answer. `finish_reason` is `stop` (it ended, or met a stop sequence), `length` or `tool_calls`; `tokens`
+    are there if the sampling asked for them."""
 
     text: str
     finish_reason: str
     num_prompt_tokens: int | None
     num_generated_tokens: int | None
     latency_seconds: float
+    tokens: tuple[ChosenToken, ...] | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,17 +117,29 @@ class Model:
 
 class Engine(Protocol):
     """One source of models. Every call may raise `InvalidRequestError` (the model cannot do what is asked),
-    `BackendError` (it is down or answered nonsense) or `BackendTimeoutError`. Cancelling its task takes it back."""
+    `BackendAwayError` (it is down or busy), `BackendError` (it broke off or answered nonsense) or `BackendTimeoutError`.
+    Cancelling its task takes it back."""
 
     max_concurrency: int
     """How many calls are worth having in flight at once."""
 
-    async def chat(self, model: Model, messages: Sequence[Message], sampling: Sampling) -> Generation:
-        """The model's answer to a conversation, through its own chat template."""
+    async def chat(
+        self,
+        model: Model,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        *,
+        tools: Tools | None = None,
+        on_piece: OnPiece | None = None,
+    ) -> Generation:
+        """The model's answer to a conversation, through its own chat template. `on_piece` is awaited with each piece as it
+        comes; their texts together are the answer's. Calls of tools come with the whole."""
         ...
 
-    async def complete(self, model: Model, prompt: str, sampling: Sampling) -> Generation:
-        """The model's continuation of a text, with no template."""
+    async def complete(
+        self, model: Model, prompt: str, sampling: Sampling, *, on_piece: OnPiece | None = None
+    ) -> Generation:
+        """The model's continuation of a text, with no template; `on_piece` as for a chat."""
         ...
 
     async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> Relevance:
@@ -82,6 +150,10 @@ class Engine(Protocol):
     def check_image(self, model: Model, url: str) -> None:
         """Raise `InvalidRequestError` if it is known now, without loading the model, that it cannot be shown this image
         in a conversation."""
+        ...
+
+    def folders(self, model: Model) -> Sequence[str]:
+        """Where the model's files are: folders or hub ids, an adapter's before its base's; none for a remote model."""
         ...
 
     async def close(self) -> None:

@@ -6,12 +6,13 @@ with images, which are parts still.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError, PaddockError
-from paddock.inference.engine import Sampling
+from paddock.inference.engine import ChosenToken, Model, Sampling, ToolCall, Tools
 
 BACKLOG = 1024
 """Clients that may wait to be let in, as while the engine process still starts."""
@@ -32,6 +33,17 @@ class LocalModel(msgspec.Struct, frozen=True):
     adapter: str | None = None
     precision: str = "fp32"
 
+    @classmethod
+    def of(cls, model: Model, checkpoint_root: Path) -> LocalModel:
+        """Where a model of the provider `local` lies; checkpoints lie below `checkpoint_root`."""
+        if model.job_id is None:
+            precision = model.metadata.get(PRECISION, "fp32")
+            return cls(model.model_id, model.provider_model_id, precision=precision)
+        folder = str(checkpoint_root / model.provider_model_id)
+        if model.base_model is None:
+            return cls(model.model_id, folder)
+        return cls(model.model_id, model.base_model, folder)
+
 
 class ChatRequest(msgspec.Struct, frozen=True, tag="chat"):
     """Answer a conversation: turns of `role` and `content`, a text or parts in OpenAI's form."""
@@ -39,14 +51,18 @@ class ChatRequest(msgspec.Struct, frozen=True, tag="chat"):
     model: LocalModel
     messages: list[dict[str, Any]]
     sampling: Sampling
+    tools: Tools | None = None
+    in_pieces: bool = False
+    """Whether the answer comes as lines: a `PieceOfAnswer` each, then what it would be otherwise."""
 
 
 class CompletionRequest(msgspec.Struct, frozen=True, tag="completion"):
-    """Continue a text."""
+    """Continue a text; `in_pieces` as in a chat."""
 
     model: LocalModel
     prompt: str
     sampling: Sampling
+    in_pieces: bool = False
 
 
 class RerankRequest(msgspec.Struct, frozen=True, tag="rerank"):
@@ -60,13 +76,22 @@ class RerankRequest(msgspec.Struct, frozen=True, tag="rerank"):
 Request = ChatRequest | CompletionRequest | RerankRequest
 
 
-class GenerationAnswer(msgspec.Struct, frozen=True):
+class GenerationAnswer(msgspec.Struct, frozen=True, tag="generation"):
     """Text and how it came to an end; counts are tokens."""
 
     text: str
     finish_reason: str
     num_prompt_tokens: int
     num_generated_tokens: int
+    tokens: tuple[ChosenToken, ...] | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+class PieceOfAnswer(msgspec.Struct, frozen=True, tag="piece"):
+    """What has come of an answer since the last piece."""
+
+    text: str
+    tokens: tuple[ChosenToken, ...] = ()
 
 
 class RerankAnswer(msgspec.Struct, frozen=True):
@@ -80,7 +105,7 @@ class RerankAnswer(msgspec.Struct, frozen=True):
 Answer = GenerationAnswer | RerankAnswer
 
 
-class Failure(msgspec.Struct, frozen=True):
+class Failure(msgspec.Struct, frozen=True, tag="failure"):
     """Why there is no answer."""
 
     status: int
@@ -100,5 +125,8 @@ class Failure(msgspec.Struct, frozen=True):
             return InvalidRequestError(self.detail, pointer=self.pointer)
         return _ERRORS.get(self.status, BackendError)(self.detail)
 
+
+Line = PieceOfAnswer | GenerationAnswer | Failure
+"""A line of an answer in pieces."""
 
 _ERRORS: dict[int, type[PaddockError]] = {error.status: error for error in (BackendError, BackendTimeoutError)}

@@ -26,13 +26,15 @@ from paddock.inference.engine_messages import (
     ChatRequest,
     CompletionRequest,
     Failure,
+    Line,
     LocalModel,
+    PieceOfAnswer,
     Request,
     RerankRequest,
 )
 from paddock.inference.local_models import model_files
 from paddock.inference.local_models.model_files import ModelFiles
-from paddock.inference.local_models.queue import Queue, Work
+from paddock.inference.local_models.queue import Pieces, Queue, Work
 from paddock.inference.local_models.ranking import rank
 from paddock.settings import Settings
 
@@ -94,10 +96,13 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
 
 async def _handle(
     request: web.Request, queue: Queue, finder: _Finder, decoder: msgspec.json.Decoder[Any]
-) -> web.Response:
+) -> web.StreamResponse:
     try:
         asked: Request = decoder.decode(await request.read())
-        work = Work(asked, await finder.find(asked.model))
+        files = await finder.find(asked.model)
+        if not isinstance(asked, RerankRequest) and asked.in_pieces:
+            return await _answer_in_pieces(request, queue, asked, files)
+        work = Work(asked, files)
         queue.submit(work)
         # If the client hangs up, this is cancelled, and cancels the work with it.
         answer = await asyncio.wrap_future(work.answer)
@@ -106,6 +111,54 @@ async def _handle(
     except PaddockError as error:
         return _failed(error)
     return web.Response(body=_encoder.encode(answer), content_type="application/json")
+
+
+async def _answer_in_pieces(
+    request: web.Request, queue: Queue, asked: ChatRequest | CompletionRequest, files: ModelFiles
+) -> web.StreamResponse:
+    """Lines of JSON as the answer comes. Raises `PaddockError` if it fails before the first; afterwards that is a line."""
+    loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+    def notify() -> None:
+        loop.call_soon_threadsafe(changed.set)
+
+    pieces = Pieces(notify)
+    work = Work(asked, files, pieces)
+    answer = asyncio.wrap_future(work.answer)
+    answer.add_done_callback(lambda _answer: changed.set())
+    queue.submit(work)
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    try:
+        while True:
+            await changed.wait()
+            changed.clear()
+            # In this order: what was put before the answer was done is still taken before it.
+            is_done = answer.done()
+            if is_done and not response.prepared and answer.exception() is not None:
+                answer.result()
+            if not response.prepared:
+                await response.prepare(request)
+            if (piece := pieces.take()) is not None:
+                await _write_line(response, PieceOfAnswer(piece.text, piece.tokens))
+            if is_done:
+                await _write_line(response, _last_line(answer))
+                return response
+    except ConnectionError:  # the client has left
+        return response
+    finally:
+        answer.cancel()
+
+
+def _last_line(answer: asyncio.Future[Any]) -> Line:
+    try:
+        last: Line = answer.result()
+    except PaddockError as error:
+        return Failure.of(error)
+    return last
+
+
+async def _write_line(response: web.StreamResponse, line: Line) -> None:
+    await response.write(_encoder.encode(line) + b"\n")
 
 
 def _failed(error: PaddockError) -> web.Response:

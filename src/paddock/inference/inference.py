@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from paddock import hub
 from paddock.errors import InvalidRequestError, NotFoundError
 from paddock.inference.engine import Engine, Model
@@ -38,7 +40,7 @@ class Inference:
         )
 
     def find_for(self, model_id: str, pointer: str) -> Model:
-        """`find` for an id in a body: raises `InvalidRequestError` with its JSON pointer."""
+        """`find` for an id in a body or the query: raises `InvalidRequestError` with its pointer."""
         try:
             return self.find(model_id)
         except NotFoundError as error:
@@ -53,6 +55,20 @@ class Inference:
                 pointer="/model",
             )
         return engine
+
+    def tokenizer_file(self, model_id: str) -> Path:
+        """The `tokenizer.json` of a model that the query parameter `tokenizer` names. Raises `InvalidRequestError` for an
+        unknown model, and for one whose tokenizer is not on this machine."""
+        model = self.find_for(model_id, "tokenizer")
+        for folder in self.engine(model).folders(model):
+            file = hub.file_on_disk(folder, "tokenizer.json")
+            if file is not None:
+                return file
+        raise InvalidRequestError(
+            f"The tokenizer of {model_id} is not on this machine: name a local model with a tokenizer.json, which one of "
+            "the hub has once it was used.",
+            pointer="tokenizer",
+        )
 
     async def close(self) -> None:
         for engine in self._engines.values():

@@ -7,28 +7,30 @@ model cannot see.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from paddock.egress import Egress
-from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
-from paddock.inference.engine import Generation, Message, Model, Relevance, Sampling
+from paddock.errors import BackendAwayError, BackendError, BackendTimeoutError, InvalidRequestError
+from paddock.inference.engine import Generation, Message, Model, OnPiece, Piece, Relevance, Sampling, Tools
 from paddock.inference.engine_messages import (
-    PRECISION,
     ChatRequest,
     CompletionRequest,
     Failure,
     GenerationAnswer,
+    Line,
     LocalModel,
     Request,
     RerankAnswer,
     RerankRequest,
 )
 from paddock.inference.http_session import BoundedSession
+from paddock.inference.line_stream import lines
 from paddock.inference.linked_images import LinkedImages
 from paddock.inference.local_models import model_files
 
@@ -70,14 +72,26 @@ class LocalEngine:
 
         self._session = BoundedSession(make_session, lambda: asyncio.Semaphore(_MAX_CONNECTIONS))
 
-    async def chat(self, model: Model, messages: Sequence[Message], sampling: Sampling) -> Generation:
+    async def chat(
+        self,
+        model: Model,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        *,
+        tools: Tools | None = None,
+        on_piece: OnPiece | None = None,
+    ) -> Generation:
         """See `Engine`."""
         turns = [message | {"content": await self._content(model, message, i)} for i, message in enumerate(messages)]
-        return await self._generate(ChatRequest(self._files(model), turns, sampling))
+        request = ChatRequest(self._files(model), turns, sampling, tools, in_pieces=on_piece is not None)
+        return await self._generate(request, on_piece)
 
-    async def complete(self, model: Model, prompt: str, sampling: Sampling) -> Generation:
+    async def complete(
+        self, model: Model, prompt: str, sampling: Sampling, *, on_piece: OnPiece | None = None
+    ) -> Generation:
         """See `Engine`."""
-        return await self._generate(CompletionRequest(self._files(model), prompt, sampling))
+        request = CompletionRequest(self._files(model), prompt, sampling, in_pieces=on_piece is not None)
+        return await self._generate(request, on_piece)
 
     async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> Relevance:
         """See `Engine`."""
@@ -95,6 +109,11 @@ class LocalEngine:
         if not url.startswith("data:"):
             self._linked_images.check(url)
 
+    def folders(self, model: Model) -> Sequence[str]:
+        """See `Engine`."""
+        files = self._files(model)
+        return [files.weights] if files.adapter is None else [files.adapter, files.weights]
+
     async def close(self) -> None:
         """See `Engine`."""
         await self._session.close()
@@ -103,9 +122,9 @@ class LocalEngine:
         """A turn's text, or its parts where there are images among them, as data. Raises `InvalidRequestError` naming the
         part that the model cannot read."""
         content = message["content"]
-        if isinstance(content, str):
+        if content is None or isinstance(content, str):
             return content
-        parts = list(content or [])
+        parts = list(content)
         for part_index, part in enumerate(parts):
             if part["type"] == "image_url":
                 image = part["image_url"]
@@ -124,48 +143,72 @@ class LocalEngine:
         return parts
 
     def _files(self, model: Model) -> LocalModel:
-        if model.job_id is None:
-            precision = model.metadata.get(PRECISION, "fp32")
-            return LocalModel(model.model_id, model.provider_model_id, precision=precision)
-        folder = str(self._checkpoint_root / model.provider_model_id)
-        if model.base_model is None:
-            return LocalModel(model.model_id, folder)
-        return LocalModel(model.model_id, model.base_model, folder)
+        return LocalModel.of(model, self._checkpoint_root)
 
-    async def _generate(self, request: ChatRequest | CompletionRequest) -> Generation:
+    async def _generate(self, request: ChatRequest | CompletionRequest, on_piece: OnPiece | None) -> Generation:
         started_at = time.perf_counter()
-        answer = await self._ask("generate", request, GenerationAnswer)
+        if on_piece is None:
+            answer = await self._ask("generate", request, GenerationAnswer)
+        else:
+            answer = await self._ask_in_pieces(request, on_piece)
         return Generation(
             text=answer.text,
             finish_reason=answer.finish_reason,
             num_prompt_tokens=answer.num_prompt_tokens,
             num_generated_tokens=answer.num_generated_tokens,
             latency_seconds=time.perf_counter() - started_at,
+            tokens=answer.tokens,
+            tool_calls=answer.tool_calls,
         )
 
     async def _ask(self, path: str, request: Request, answer_type: type[Answer]) -> Answer:
+        async with self._posted(path, request) as response:
+            content = await response.read()
+        answer: Answer = _decoded(content, answer_type)
+        return answer
+
+    async def _ask_in_pieces(self, request: ChatRequest | CompletionRequest, on_piece: OnPiece) -> GenerationAnswer:
+        async with self._posted("generate", request) as response:
+            async for content in lines(response):
+                line = _decoded(content, Line)
+                if isinstance(line, Failure):
+                    raise line.to_error()
+                if isinstance(line, GenerationAnswer):
+                    return line
+                await on_piece(Piece(line.text, line.tokens))
+        raise _ended()
+
+    @contextlib.asynccontextmanager
+    async def _posted(self, path: str, request: Request) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The engine's answer to a request, which is no failure. Whatever of it fails to come is an error of ours."""
         import aiohttp
 
         body = msgspec.json.encode(request)
         opened = self._session.open()
         try:
             async with opened.limit, opened.session.post(f"http://engine/{path}", data=body) as response:
-                content = await response.read()
+                if response.status != 200:
+                    raise _decoded(await response.read(), Failure).to_error()
+                yield response
         except TimeoutError:
             raise BackendTimeoutError("The engine for local models did not answer in time.") from None
         except aiohttp.ClientConnectorError:
-            raise BackendError("The engine for local models is not there: no server runs on this folder.") from None
+            raise BackendAwayError("The engine for local models is not there: no server runs on this folder.") from None
         except aiohttp.ClientError:
-            raise BackendError(
-                "The engine for local models ended before it answered; the server's log says how. "
-                "A repetition starts it anew."
-            ) from None
-        try:
-            if response.status != 200:
-                raise msgspec.json.decode(content, type=Failure).to_error()
-            return msgspec.json.decode(content, type=answer_type)
-        except msgspec.DecodeError:
-            raise BackendError("The engine for local models gave an answer that cannot be read.") from None
+            raise _ended() from None
+
+
+def _ended() -> BackendError:
+    return BackendError(
+        "The engine for local models ended before it answered; the server's log says how. A repetition starts it anew."
+    )
+
+
+def _decoded(content: bytes, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.DecodeError:
+        raise BackendError("The engine for local models gave an answer that cannot be read.") from None
 
 
 def _text_to_rank(item: Any, pointer: str, model_id: str) -> str:

@@ -1,4 +1,5 @@
-"""Which models there are: listed, registered and forgotten, in the words of Llama Stack's clients and of OpenAI's."""
+"""Which models there are: listed, described, registered and forgotten, in the words of Llama Stack's clients and
+OpenAI's."""
 
 from __future__ import annotations
 
@@ -6,11 +7,11 @@ from typing import Annotated
 
 from fastapi import Request
 
-from paddock import routing
-from paddock.inference import registration
+from paddock import hub, routing
+from paddock.inference import model_profile, registration
 from paddock.inference.engine import Model
-from paddock.inference.inference import Inference
-from paddock.inference.schemas import ListModelsResponse, ModelRecord, RegisterModelRequest
+from paddock.inference.inference import LOCAL, Inference
+from paddock.inference.schemas import ListModelsResponse, ModelProfile, ModelRecord, RegisterModelRequest
 from paddock.routing import PathId
 
 router = routing.router("Models")
@@ -20,15 +21,24 @@ Models = Annotated[Inference, routing.held("inference")]
 
 
 @router.get("/v1/models", openapi_extra=routing.EXTENSION)
-def list_models(inference: Models) -> ListModelsResponse:
-    """List the registered models and the checkpoints of training jobs."""
-    return ListModelsResponse(data=[_record(model) for model in inference.models.list()])
+def list_models(request: Request, inference: Models) -> ListModelsResponse:
+    """List the registered models, the checkpoints of training jobs, and the hub ids that the settings name."""
+    models = inference.models.list()
+    known = {model.model_id for model in models}
+    models += [Model(name, LOCAL, name) for name in hub.named(request.app.state.settings) if name not in known]
+    return ListModelsResponse(data=[_record(model) for model in models])
 
 
 @router.get("/v1/models/{model_id:path}", openapi_extra=routing.EXTENSION)
 def get_model(inference: Models, model_id: PathId) -> ModelRecord:
     """Get a model: a registered one, a checkpoint, or one that the settings allow without registration."""
     return _record(inference.find(model_id))
+
+
+@router.get("/v1/model-profiles/{model_id:path}", openapi_extra=routing.EXTENSION)
+def get_model_profile(request: Request, inference: Models, model_id: PathId) -> ModelProfile:
+    """What a model is, as its files say: architecture, parameters, type, memory, licence."""
+    return model_profile.profile(inference.find(model_id), request.app.state.data_dir.checkpoints)
 
 
 @router.post("/v1/models", openapi_extra=routing.EXTENSION)

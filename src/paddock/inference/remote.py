@@ -13,16 +13,19 @@ import logging
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
+from paddock.errors import BackendAwayError, BackendError, BackendTimeoutError, InvalidRequestError
+from paddock.inference import remote_answers
 from paddock.inference.adaptive_limit import AdaptiveLimit
-from paddock.inference.engine import Generation, Message, Model, Relevance, Sampling
+from paddock.inference.engine import Generation, Message, Model, OnPiece, Piece, Relevance, Sampling, Tools
 from paddock.inference.http_session import BoundedSession, OpenSession
+from paddock.inference.line_stream import LineTooLongError, lines
+from paddock.inference.remote_answers import Written
 from paddock.settings import Provider
 
 if TYPE_CHECKING:  # a fifth of a second that a server without model calls need not spend
@@ -33,36 +36,10 @@ log = logging.getLogger("paddock.inference")
 _MAX_ATTEMPTS = 4
 _FIRST_PAUSE_SECONDS = 0.5
 
+_AWAY_STATUSES = (502, 503, 504)
+"""What stands before a server says so when there is none behind it; 500 is a server's answer to this one request."""
+
 _SHOWN_CHARACTERS = 500
-
-
-class _Message(msgspec.Struct):
-    content: str | None = None
-
-
-class _ChatChoice(msgspec.Struct):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _TextChoice(msgspec.Struct):
-    text: str
-    finish_reason: str | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class _ChatAnswer(msgspec.Struct):
-    choices: list[_ChatChoice]
-    usage: _Usage | None = None
-
-
-class _TextAnswer(msgspec.Struct):
-    choices: list[_TextChoice]
-    usage: _Usage | None = None
 
 
 class _Rank(msgspec.Struct):
@@ -82,10 +59,8 @@ class _TeiRank(msgspec.Struct):
 _TEI_BATCH_SIZE = 32
 """What text-embeddings-inference takes at once where it is not told otherwise (`--max-client-batch-size`)."""
 
-Answer = TypeVar("Answer", _ChatAnswer, _TextAnswer, _RerankAnswer, list[_TeiRank])
-
-
-Choice = TypeVar("Choice", _ChatChoice, _TextChoice)
+Read = TypeVar("Read")
+Ranks = TypeVar("Ranks", _RerankAnswer, list[_TeiRank])
 
 
 class _BusyError(Exception):
@@ -98,11 +73,11 @@ class _BusyError(Exception):
 
 
 class _BrokenError(Exception):
-    """The server may answer the same request later; `reason` is what to say if it does not."""
+    """The server may answer the same request later; `error` is what to raise if it does not."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, error: BackendError) -> None:
+        super().__init__(error.detail)
+        self.error = error
 
 
 class RemoteEngine:
@@ -125,19 +100,31 @@ class RemoteEngine:
         self._max_busy_seconds = provider.config.max_busy_seconds
         self._session = BoundedSession(make_session, lambda: AdaptiveLimit(self.max_concurrency))
 
-    async def chat(self, model: Model, messages: Sequence[Message], sampling: Sampling) -> Generation:
+    async def chat(
+        self,
+        model: Model,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        *,
+        tools: Tools | None = None,
+        on_piece: OnPiece | None = None,
+    ) -> Generation:
         """See `Engine`."""
         body = {"model": model.provider_model_id, "messages": list(messages)} | _sampling_fields(sampling)
-        answer, seconds = await self._ask("chat/completions", body, _ChatAnswer)
-        choice = self._first(answer.choices)
-        return _generation(choice.message.content or "", choice.finish_reason, answer.usage, seconds)
+        if sampling.num_likely is not None:
+            body |= {"logprobs": True, "top_logprobs": sampling.num_likely}
+        if tools is not None:
+            body |= {"tools": list(tools.functions), "tool_choice": _tool_choice(tools)}
+        return await self._generate("chat/completions", body, on_piece)
 
-    async def complete(self, model: Model, prompt: str, sampling: Sampling) -> Generation:
+    async def complete(
+        self, model: Model, prompt: str, sampling: Sampling, *, on_piece: OnPiece | None = None
+    ) -> Generation:
         """See `Engine`."""
         body = {"model": model.provider_model_id, "prompt": prompt} | _sampling_fields(sampling)
-        answer, seconds = await self._ask("completions", body, _TextAnswer)
-        choice = self._first(answer.choices)
-        return _generation(choice.text, choice.finish_reason, answer.usage, seconds)
+        if sampling.num_likely is not None:
+            body |= {"logprobs": sampling.num_likely}
+        return await self._generate("completions", body, on_piece)
 
     async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> Relevance:
         """See `Engine`. Text goes out as strings, images as vLLM takes them."""
@@ -154,11 +141,11 @@ class RemoteEngine:
         """The scores of one request, in the order of the documents. How the server ordered them is not relied on."""
         if self._is_tei:
             body = {"query": query, "texts": documents, "truncate": True}
-            tei_ranks, _ = await self._ask("rerank", body, list[_TeiRank])
+            tei_ranks = await self._ask_ranks(body, list[_TeiRank])
             found = [(rank.index, rank.score) for rank in tei_ranks]
         else:
             body = {"model": model.provider_model_id, "query": query, "documents": documents}
-            answer, _ = await self._ask("rerank", body, _RerankAnswer)
+            answer = await self._ask_ranks(body, _RerankAnswer)
             found = [(rank.index, rank.relevance_score) for rank in answer.results]
         scores = dict(found)
         if len(found) != len(documents) or scores.keys() != set(range(len(documents))):
@@ -167,6 +154,17 @@ class RemoteEngine:
             raise BackendError(f"{self._name} gave a score that is not a finite number.")
         return [scores[index] for index in range(len(documents))]
 
+    async def _ask_ranks(self, body: Any, answer: type[Ranks]) -> Ranks:
+        raw, _ = await self._ask("rerank", body, _whole_body)
+        try:
+            return msgspec.json.decode(raw, type=answer)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BackendError(f"{self._name} gave an answer that cannot be read: {error}.") from None
+
+    def folders(self, model: Model) -> Sequence[str]:
+        """See `Engine`."""
+        return ()
+
     def check_image(self, model: Model, url: str) -> None:
         """See `Engine`. What its models see is the server's to say."""
 
@@ -174,25 +172,51 @@ class RemoteEngine:
         """See `Engine`."""
         await self._session.close()
 
-    def _first(self, choices: list[Choice]) -> Choice:
-        if not choices:
-            raise BackendError(f"{self._name} answered without a choice.")
-        return choices[0]
+    async def _generate(self, path: str, body: dict[str, Any], on_piece: OnPiece | None) -> Generation:
+        is_chat = path.startswith("chat/")
 
-    async def _ask(self, path: str, body: dict[str, Any], answer_type: type[Answer]) -> tuple[Answer, float]:
-        """The answer, and the seconds it took. A place is held through the pauses: a server that is busy gets no more."""
+        async def read(response: aiohttp.ClientResponse) -> Written:
+            # Servers that know no streams answer in one.
+            if on_piece is not None and response.content_type == "text/event-stream":
+                return await self._read_events(response, on_piece, is_chat=is_chat)
+            written = remote_answers.whole(self._name, await response.read(), is_chat=is_chat)
+            if on_piece is not None:
+                await on_piece(Piece("".join(written.texts), tuple(written.tokens or ())))
+            return written
+
+        if on_piece is not None:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        written, seconds = await self._ask(path, body, read)
+        return written.generation(seconds)
+
+    async def _read_events(self, response: aiohttp.ClientResponse, on_piece: OnPiece, *, is_chat: bool) -> Written:
+        """A stream's events. Once it has begun it is not asked for again: somebody may have read its beginning."""
+        import aiohttp
+
+        try:
+            return await remote_answers.from_events(self._name, lines(response), on_piece, is_chat=is_chat)
+        except (aiohttp.ClientError, LineTooLongError):
+            raise BackendError(f"{self._name} broke off its answer.") from None
+
+    async def _ask(
+        self, path: str, body: dict[str, Any], read: Callable[[aiohttp.ClientResponse], Awaitable[Read]]
+    ) -> tuple[Read, float]:
+        """What `read` makes of the answer, and the seconds it took. A place is held through the pauses: a server that is
+        busy gets no more."""
         content = msgspec.json.encode(body)
         opened = self._session.open()
         async with opened.limit:
             started_at = time.perf_counter()
-            raw = await self._insist(opened, path, content)
-            seconds = time.perf_counter() - started_at
-        try:
-            return msgspec.json.decode(raw, type=answer_type), seconds
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BackendError(f"{self._name} gave an answer that cannot be read: {error}.") from None
+            answer = await self._insist(opened, path, content, read)
+            return answer, time.perf_counter() - started_at
 
-    async def _insist(self, opened: OpenSession[AdaptiveLimit], path: str, content: bytes) -> bytes:
+    async def _insist(
+        self,
+        opened: OpenSession[AdaptiveLimit],
+        path: str,
+        content: bytes,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[Read]],
+    ) -> Read:
         """The server's answer, asked for again where it is busy (as long as it may be) or broken (a few times)."""
         limit, num_failures, num_refusals = opened.limit, 0, 0
         give_up_at = time.monotonic() + self._max_busy_seconds
@@ -200,42 +224,50 @@ class RemoteEngine:
             await limit.until_open()
             sent_at = time.monotonic()
             try:
-                raw = await self._post(opened.session, path, content)
+                answer = await self._post(opened.session, path, content, read)
             except _BusyError as refusal:
                 num_refusals += 1
                 if time.monotonic() + (refusal.retry_after_seconds or 0.0) > give_up_at:
-                    raise BackendError(f"{refusal.reason} It stayed so for {self._max_busy_seconds:g} s.") from None
+                    raise BackendAwayError(f"{refusal.reason} It stayed so for {self._max_busy_seconds:g} s.") from None
                 limit.refused(refusal.retry_after_seconds)
                 await limit.pause(num_refusals)
             except _BrokenError as failure:
                 num_failures += 1
                 if num_failures == _MAX_ATTEMPTS:
-                    raise BackendError(failure.reason) from None
+                    raise failure.error from None
                 pause = _FIRST_PAUSE_SECONDS * 2.0 ** (num_failures - 1) * random.uniform(0.5, 1.0)  # noqa: S311 -- no secret
-                log.info("%s Trying again in %.1f s.", failure.reason, pause)
+                log.info("%s Trying again in %.1f s.", failure.error.detail, pause)
                 await asyncio.sleep(pause)
             else:
                 limit.answered(time.monotonic() - sent_at)
-                return raw
+                return answer
 
-    async def _post(self, session: aiohttp.ClientSession, path: str, content: bytes) -> bytes:
+    async def _post(
+        self,
+        session: aiohttp.ClientSession,
+        path: str,
+        content: bytes,
+        read: Callable[[aiohttp.ClientResponse], Awaitable[Read]],
+    ) -> Read:
         import aiohttp
 
         try:
             # No redirects: they would carry the key to wherever the server points.
             async with session.post(f"{self._base_url}/{path}", data=content, allow_redirects=False) as response:
+                if response.status == 200:
+                    return await read(response)
                 raw = await response.read()
         except TimeoutError:
             raise BackendTimeoutError(f"{self._name} did not answer in time.") from None
         except aiohttp.ClientError as error:
-            raise _BrokenError(f"{self._name} cannot be reached ({type(error).__name__}).") from None
+            away = BackendAwayError(f"{self._name} cannot be reached ({type(error).__name__}).")
+            raise _BrokenError(away) from None
         status = response.status
-        if status == 200:
-            return raw
         if status == 429 or (status == 503 and "Retry-After" in response.headers):
             raise _BusyError(f"{self._name} is busy (HTTP {status}).", _retry_after(response))
         if status == 408 or status >= 500:
-            raise _BrokenError(f"{self._name} answered HTTP {status}.")
+            broken = BackendAwayError if status in _AWAY_STATUSES else BackendError
+            raise _BrokenError(broken(f"{self._name} answered HTTP {status}."))
         if 400 <= status < 500 and status not in (401, 403):
             raise InvalidRequestError(f"{self._name} refused the request (HTTP {status}): {_message(raw)}")
         raise BackendError(f"{self._name} answered HTTP {status}. Its `base_url` or `api_key` may be wrong.")
@@ -252,14 +284,21 @@ def _sampling_fields(sampling: Sampling) -> dict[str, Any]:
         "repetition_penalty": sampling.repetition_penalty if sampling.repetition_penalty != 1.0 else None,
         "stop": list(sampling.stop) or None,
         "seed": sampling.seed,
+        "response_format": sampling.response_format,
     }
     return fields | {name: value for name, value in optional.items() if value is not None}
 
 
-def _generation(text: str, finish_reason: str | None, usage: _Usage | None, seconds: float) -> Generation:
-    usage = usage or _Usage()
-    reason = "length" if finish_reason == "length" else "stop"
-    return Generation(text, reason, usage.prompt_tokens, usage.completion_tokens, seconds)
+def _tool_choice(tools: Tools) -> Any:
+    if not tools.required:
+        return "auto"
+    if len(tools.required) == len(tools.functions):
+        return "required"
+    return {"type": "function", "function": {"name": tools.required[0]}}
+
+
+async def _whole_body(response: aiohttp.ClientResponse) -> bytes:
+    return await response.read()
 
 
 def _refuse_images(query: Any, items: Sequence[Any]) -> None:

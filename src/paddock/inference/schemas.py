@@ -164,3 +164,24 @@ class ListModelsResponse(Schema):
 
     object: Literal["list"] = "list"
     data: list[ModelRecord]
+
+
+class ModelProfile(Schema):
+    """What a model is, as its files say. Null is what they do not say, or what is not on this machine."""
+
+    model_id: str
+    provider_id: str
+    job_id: str | None = Field(description="The training job whose checkpoint it is.")
+    base_model: str | None = Field(description="What a checkpoint was trained from.")
+    is_here: bool = Field(description="Whether its files are on this machine.")
+    architecture: str | None = None
+    num_parameters: int | None = Field(default=None, description="Those of an adapter not counted.")
+    num_adapter_parameters: int | None = None
+    dtype: str | None = Field(default=None, description="The type of most parameters in the files.")
+    num_file_bytes: int | None = None
+    cpu_memory_bytes: int | None = Field(default=None, description="What its weights take in the engine on a CPU.")
+    gpu_memory_bytes: int | None = Field(default=None, description="The same on a GPU.")
+    context: int | None = Field(default=None, description="Tokens that prompt and answer may have together.")
+    has_chat_template: bool | None = None
+    reads_images: bool | None = None
+    licence: str | None = Field(default=None, description="As its model card says.")

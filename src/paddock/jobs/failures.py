@@ -22,10 +22,13 @@ class Failure:
     is_passing: bool = False
 
 
+NO_SPACE = Failure("The disk is full. Make room, then send the request again.", retryable=True)
+
+
 def describe(error: Exception) -> Failure:
     """What `error`, which ended a job, means for it."""
     if any(_is_no_space(cause) for cause in _causes(error)):
-        return Failure("The disk is full. Make room, then send the request again.", retryable=True)
+        return NO_SPACE
     if any(isinstance(cause, MemoryError) for cause in _causes(error)):
         return Failure(
             "The job needs more memory than it may take (`max_job_memory_bytes`) or than there is.", retryable=False

@@ -33,7 +33,8 @@ class NewJob:
 
 @dataclass(frozen=True)
 class Job:
-    """A job as the database has it. Times are seconds since 1970, UTC."""
+    """A job as the database has it. Times are seconds since 1970, UTC. `put_off` is why a scheduled one waits until
+    `not_before`."""
 
     job_id: str
     kind: str
@@ -49,6 +50,7 @@ class Job:
     progress_total: int | None
     progress_unit: str | None
     resources: dict[str, Any] | None
+    put_off: str | None
     error: str | None
     retryable: bool | None
     log_tail: str | None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import resource
 import signal
@@ -34,9 +35,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def start_process(
-    arguments: list[str], settings: Settings, log_file: Path, *, pass_fds: tuple[int, ...] = ()
+    arguments: list[str], settings: Settings, log_file: Path | None, *, pass_fds: tuple[int, ...] = ()
 ) -> subprocess.Popen[bytes]:
-    """Start `paddock ARGUMENTS` as a child that dies with this process; its output goes to `log_file`."""
+    """Start `paddock ARGUMENTS` as a child that dies with this process; its output goes to `log_file`, or nowhere."""
+    log_file = log_file or Path(os.devnull)
     log_file.parent.mkdir(parents=True, exist_ok=True)
     # Its settings come by its standard input. What the environment says of them may hold keys, which it needs none of.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PADDOCK_")} | {
@@ -73,11 +75,37 @@ def tell(process: subprocess.Popen[bytes], line: bytes) -> None:
             process.stdin.close()
 
 
+def release(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process that was killed or has ended, and free what it left in this one."""
+    process.wait()
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+
+
 def read_settings() -> Settings:
     """In the child: the settings that the parent wrote, and from now on death with the parent."""
     settings = Settings.model_validate_json(_read_line())
-    threading.Thread(target=_listen_to_parent, name="parent-watch", daemon=True).start()
+    _begin_to_listen()
     return settings
+
+
+def wait_for_job(make_ready: Callable[[], None]) -> tuple[Settings, str, int]:
+    """In a child that was started ahead of its job: make ready, then wait for the job that the parent names. Returns the
+    settings, the job's id and the attempt; from then on all is as if the process had been started for it."""
+    settings = Settings.model_validate_json(_read_line())
+    make_ready()
+    job_id, attempt, log_file = json.loads(_read_line())
+    log = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
+        os.dup2(log, descriptor)
+    os.close(log)
+    _begin_to_listen()
+    return settings, job_id, attempt
+
+
+def _begin_to_listen() -> None:
+    threading.Thread(target=_listen_to_parent, name="parent-watch", daemon=True).start()
 
 
 def _read_line() -> bytes:
@@ -132,9 +160,11 @@ def on_terminate(callback: Callable[[], None]) -> None:
 
 
 class JobProcess:
-    """The process of one attempt, as the worker sees it."""
+    """The process of one attempt, as the worker sees it: `process`, which was told of the job, or a new one."""
 
-    def __init__(self, job: Job, settings: Settings, log_file: Path) -> None:
+    def __init__(
+        self, job: Job, settings: Settings, log_file: Path, process: subprocess.Popen[bytes] | None = None
+    ) -> None:
         self.job_id = job.job_id
         self.kind = job.kind
         self.attempt = job.attempt
@@ -142,7 +172,9 @@ class JobProcess:
         self._stop_asked_at: float | None = None
         self._is_told = False
         self._grace_seconds = settings.cancel_grace_seconds
-        self._process = start_process(["run-job", "--attempt", str(job.attempt), "--", job.job_id], settings, log_file)
+        self._process = process or start_process(
+            ["run-job", "--attempt", str(job.attempt), "--", job.job_id], settings, log_file
+        )
 
     @property
     def pid(self) -> int:
@@ -185,9 +217,7 @@ class JobProcess:
         """Free what the ended process left in this one, and end what it left running."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        release(self._process)
 
     def ending(self) -> str:
         """In words, how the process ended."""

@@ -29,6 +29,7 @@ class Progress:
         self.job = job
         self.database = jobs.database
         self._reported_at = 0.0
+        self._num_done = job.progress_done
         self._points: dict[int, dict[str, Any]] = {}
         self.should_stop = False
         self._is_saving = False
@@ -63,6 +64,7 @@ class Progress:
     def report(self, done: int, total: int | None, unit: str, *, now: bool = False) -> None:
         """Say how far the job is: `done` of `total` units (`rows`, `steps`). Written a few times a second at most,
         together with the metrics noted since; `now=True` writes at once."""
+        self._num_done = done
         due = time.monotonic() - self._reported_at >= _REPORT_EVERY_SECONDS
         if not (due or now or done == total):
             return
@@ -70,6 +72,11 @@ class Progress:
             report_store.set_progress(connection, self.job.job_id, done=done, total=total, unit=unit)
             self.flush_metrics(connection)
         self._reported_at = time.monotonic()
+
+    @property
+    def has_advanced(self) -> bool:
+        """Whether this attempt came further than those before it."""
+        return self._num_done > self.job.progress_done
 
     def note_metrics(self, step: int, **values: Any) -> None:
         """Add a point to the job's series (`loss=…, lr=…`); it is stored with the next report or checkpoint."""

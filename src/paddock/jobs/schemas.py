@@ -25,6 +25,7 @@ class JobRecord(Schema):
     resources: dict[str, Any] | None
     priority: int = Field(description="Higher ones run first; among equals the order of submission.")
     not_before: datetime | None = Field(description="When a job that was put off may go on.")
+    put_off: str | None = Field(description="Why a job was put off that waits until then: what it needs is away.")
     error: str | None = Field(description="Why the job failed, in words.")
     retryable: bool | None = Field(description="Of a failed job: whether the same request may go better another time.")
     log_tail: str | None = Field(description="Of a failed job: the last lines that its process printed.")
@@ -89,6 +90,7 @@ def record(job: Job) -> JobRecord:
         resources=job.resources,
         priority=job.priority,
         not_before=utc(job.not_before),
+        put_off=job.put_off,
         error=job.error,
         retryable=job.retryable,
         log_tail=job.log_tail,

@@ -145,8 +145,18 @@ def fail(
     _leave(connection, now, job_id, attempt, "failed", error, **values)
 
 
-def retry(connection: sa.Connection, now: Now, job_id: str, attempt: int, reason: str, *, delay_seconds: float) -> None:
-    """Something that the job needs is away: it waits for `delay_seconds`, then goes on. Raises `LostLeaseError`."""
+def retry(
+    connection: sa.Connection,
+    now: Now,
+    job_id: str,
+    attempt: int,
+    reason: str,
+    *,
+    delay_seconds: float,
+    num_retries: int,
+) -> None:
+    """Something that the job needs is away: it waits for `delay_seconds`, then goes on. `num_retries`: how often this was
+    done since it last got something done. Raises `LostLeaseError`."""
     _leave(
         connection,
         now,
@@ -156,7 +166,7 @@ def retry(connection: sa.Connection, now: Now, job_id: str, attempt: int, reason
         f"{reason} Again in {delay_seconds:.0f} s." if delay_seconds >= 1 else reason,
         status="scheduled",
         not_before=now + delay_seconds,
-        num_retries=jobs.c.num_retries + 1,
+        num_retries=num_retries,
     )
 
 

@@ -24,6 +24,16 @@ _SUBMISSION_LOCK = 7231946023
 
 _FULL_RETRY_SECONDS = 10
 
+_WHY_PUT_OFF = (
+    sa.select(job_events.c.detail)
+    .where(job_events.c.job_id == jobs.c.job_id, job_events.c.event == "put off")
+    .order_by(job_events.c.event_id.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+_JOBS = sa.select(jobs, sa.case((jobs.c.not_before.is_not(None), _WHY_PUT_OFF)).label("put_off"))
+"""Jobs, and of those that wait because they were put off, why."""
+
 
 class JobStore:
     """All jobs of one database."""
@@ -101,7 +111,7 @@ class JobStore:
         if connection is None:
             with self.database.read() as own:
                 return self.find(job_id, own)
-        row = connection.execute(sa.select(jobs).where(jobs.c.job_id == job_id)).one_or_none()
+        row = connection.execute(_JOBS.where(jobs.c.job_id == job_id)).one_or_none()
         if row is None:
             return None
         reads = connection.execute(sa.select(job_datasets).where(job_datasets.c.job_id == job_id)).all()
@@ -135,7 +145,7 @@ class JobStore:
     ) -> list[Job]:
         """Jobs, the newest first, those that other jobs started among them unless said otherwise; `before` is the `number`
         of the last one of the page before. Without dataset pins."""
-        query = sa.select(jobs).order_by(jobs.c.number.desc())
+        query = _JOBS.order_by(jobs.c.number.desc())
         if kinds is not None:
             query = query.where(jobs.c.kind.in_(kinds))
         if status is not None:
@@ -313,6 +323,7 @@ def _job(row: sa.Row[Any], reads: Sequence[sa.Row[Any]]) -> Job:
         progress_total=row.progress_total,
         progress_unit=row.progress_unit,
         resources=None if row.resources_json is None else wire.from_json(row.resources_json),
+        put_off=row.put_off,
         error=row.error,
         retryable=row.retryable,
         log_tail=row.log_tail,

@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from paddock.errors import LostLeaseError
-from paddock.jobs import states
+from paddock.errors import LostLeaseError, NoSpaceError
+from paddock.jobs import failures, states
 from paddock.jobs.job import Job
 from paddock.jobs.local import EXIT_NO_SPACE, EXIT_STOPPED, JobProcess
+from paddock.jobs.ready_process import ReadyProcess
 from paddock.jobs.store import JobStore
 from paddock.settings import Settings
 from paddock.storage.data_dir import DataDir
@@ -35,13 +36,14 @@ class Worker:
         settings: Settings,
         data_dir: DataDir,
         jobs: JobStore,
-        start_process: Callable[[Job, Settings, Path], JobProcess] = JobProcess,
+        start_process: Callable[[Job, Settings, Path], JobProcess] | None = None,
     ) -> None:
         self.worker_id = uuid.uuid4().hex
         self._settings = settings
         self._data_dir = data_dir
         self._jobs = jobs
-        self._start_process = start_process
+        self._ready = ReadyProcess(settings)
+        self._start_process = start_process or self._ready.start_job
         self._running: list[JobProcess] = []
         self._renewed_at = 0.0
         self._stopping = False
@@ -68,12 +70,16 @@ class Worker:
         while not (self._stopping and not self._running):
             try:
                 self.tend()
+            except NoSpaceError:
+                log.error("The disk is full: what becomes of jobs is noted once there is room.")
+                time.sleep(1)
             except Exception:  # the database may be away for a while; jobs and their processes are still there
                 log.exception("The worker could not look after its jobs; it tries again.")
                 time.sleep(1)
             is_ending = any(process.is_ending for process in self._running)
             self._wake.wait(_POLL_ENDING_SECONDS if self._stopping or is_ending else _POLL_SECONDS)
             self._wake.clear()
+        self._ready.close()
 
     def tend(self) -> None:
         """Look after everything once."""
@@ -83,6 +89,7 @@ class Worker:
         if not self._stopping:
             self._recover()
             self._claim()
+            self._ready.tend()
 
     def _renew_leases(self) -> None:
         if not self._running or time.monotonic() - self._renewed_at < self._settings.lease_seconds / 3:
@@ -103,27 +110,30 @@ class Worker:
                 process.ask_to_stop(cancelled=not self._jobs.is_live(process.job_id, process.attempt))
             return
         process.reap()
+        # None of these changes anything where the job ended properly or was cancelled.
+        if process.exit_code == EXIT_NO_SPACE:
+            self._fail_without_space(process.job_id, process.attempt, process.log_tail)
+        else:
+            self._give_back(process)
+        self._running.remove(process)
+
+    def _give_back(self, process: JobProcess) -> None:
+        """The process is gone: its job waits again, or has failed where that happened too often."""
         database = self._jobs.database
         with database.write() as connection:
             now, job_id, attempt = database.now(), process.job_id, process.attempt
-            # None of these changes anything where the job ended properly or was cancelled.
-            if process.exit_code == EXIT_NO_SPACE:
-                with contextlib.suppress(LostLeaseError):
-                    reason = "The disk is full. Make room, then send the request again."
-                    states.fail(connection, now, job_id, attempt, reason, retryable=True, log_tail=process.log_tail)
-            elif self._stopping or process.exit_code == EXIT_STOPPED:
+            if self._stopping or process.exit_code == EXIT_STOPPED:
                 states.hand_back(connection, now, job_id, attempt)
-            else:
-                states.lose(
-                    connection,
-                    now,
-                    job_id,
-                    attempt,
-                    max_lost=self._settings.max_lost_attempts,
-                    reason=process.ending(),
-                    log_tail=process.log_tail,
-                )
-        self._running.remove(process)
+                return
+            states.lose(
+                connection,
+                now,
+                job_id,
+                attempt,
+                max_lost=self._settings.max_lost_attempts,
+                reason=process.ending(),
+                log_tail=process.log_tail,
+            )
 
     def _recover(self) -> None:
         """Schedule jobs again that nobody runs. On SQLite this server is the only one, so every other is gone."""
@@ -162,7 +172,28 @@ class Worker:
             )
             if job is None:
                 return
-            # A process that cannot be started leaves the job to `_recover`.
-            process = self._start_process(job, settings, self._data_dir.log_file(job.job_id, job.attempt))
+            # A process that cannot be started leaves the job to `_recover`, unless it would be no better then.
+            try:
+                process = self._start_process(job, settings, self._data_dir.log_file(job.job_id, job.attempt))
+            except OSError as error:
+                if failures.describe(error) != failures.NO_SPACE:
+                    raise
+                self._fail_without_space(job.job_id, job.attempt)
+                continue
             log.info("Job %s (%s) runs as process %d, attempt %d.", job.job_id, job.kind, process.pid, job.attempt)
             self._running.append(process)
+
+    def _fail_without_space(self, job_id: str, attempt: int, log_tail: str | None = None) -> None:
+        """Note that the disk was full, unless the attempt is over already."""
+        database = self._jobs.database
+        failure = failures.NO_SPACE
+        with database.write() as connection, contextlib.suppress(LostLeaseError):
+            states.fail(
+                connection,
+                database.now(),
+                job_id,
+                attempt,
+                failure.reason,
+                retryable=failure.retryable,
+                log_tail=log_tail,
+            )

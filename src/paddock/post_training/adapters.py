@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +19,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import Parameter
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from paddock.errors import InvalidRequestError
-from paddock.post_training import modules, optimizers, sharding
+from paddock.post_training import attention, head, modules, optimizers, sharding
 from paddock.post_training.batches import Batch, Pack, collate
 from paddock.post_training.config import Config, Lora
 from paddock.post_training.losses import token_log_probs
@@ -34,16 +33,14 @@ from paddock.post_training.source import Source
 from paddock.post_training.team import Team
 from paddock.post_training.tokens import IGNORED, TokenizedRow
 
-_SHORT = 128
-"""Up to so many tokens, torch's fused attention in bfloat16 on a CPU is two to eight times slower, backward, than plain
-products (torch 2.13, AVX-512)."""
-
 
 @dataclass(frozen=True)
 class Trainee:
     """A model in training. `is_adapter` tells whether only an adapter is; `compute` is the type of its products;
     `recomputes` whether activations are computed anew in the backward pass instead of kept, `offload` where they are kept
-    if not in place. `scaler` is of the losses, in float16; `shards` where several workers hold the weights."""
+    if not in place. `scaler` is of the losses, in float16; `shards` where several workers hold the weights.
+    `attends_by_row` tells whether batches go through it without padding (`attention`), `fuses_head` whether its output layer
+    and the loss are one (`head`)."""
 
     model: Any
     device: torch.device
@@ -53,6 +50,8 @@ class Trainee:
     offload: Offload | None
     scaler: Any
     shards: Shards | None
+    attends_by_row: bool
+    fuses_head: bool
 
     @cached_property
     def trained(self) -> dict[str, Parameter]:
@@ -73,36 +72,47 @@ class Trainee:
         """log p of every token that bears a loss (N), and which places they are (B, T-1: the token after each place).
 
         Only those places go through the output layer, which for a large vocabulary is most of the work."""
-        is_target_BT = (batch.labels_BT[:, 1:] != IGNORED).to(self.device)
-        targets_N = batch.labels_BT[:, 1:].to(self.device)[is_target_BT]
-        # Right padding needs no mask in a causal model; positions that begin anew are what keeps packed rows apart.
-        positions = {} if batch.positions_BT is None else {"position_ids": batch.positions_BT.to(self.device)}
-        num_places = batch.ids_BT.shape[1]
+        is_target_BT = batch.labels_BT[:, 1:] != IGNORED
+        targets_N = batch.labels_BT[:, 1:][is_target_BT].to(self.device)
+        output_layer = self.model.get_output_embeddings()
         with nullcontext() if self.offload is None else self.offload.saving():
-            with self._computing(num_places), _only(self.model.get_output_embeddings(), is_target_BT):
-                logits_1NV = self.model(input_ids=batch.ids_BT.to(self.device), use_cache=False, **positions).logits
+            with (
+                self._computing(),
+                _only(output_layer, self._is_chosen(batch, is_target_BT)),
+                head.left_out(output_layer) if self.fuses_head else nullcontext(),
+            ):
+                # Logits, or what they are made of where the output layer is left out.
+                outputs_NX = self.model(**self._inputs(batch), use_cache=False).logits[0]
             if self.shards is not None and torch.is_grad_enabled():
                 self.shards.look()
-            return token_log_probs(logits_1NV[0], targets_N), is_target_BT
+            if self.fuses_head:
+                return head.log_probs(outputs_NX.to(self.compute), output_layer.weight, targets_N), is_target_BT
+            return token_log_probs(outputs_NX, targets_N), is_target_BT
 
-    @contextmanager
-    def _computing(self, num_places: int) -> Iterator[None]:
-        with ExitStack() as contexts:
-            if self.compute is not torch.float32 and not self.is_adapter:
-                contexts.enter_context(torch.autocast(self.device.type, self.compute))
-            is_slow = self.device.type == "cpu" and self.compute is torch.bfloat16 and num_places <= _SHORT
-            # What is computed anew in the backward pass is out of this context, and must not be another kernel's.
-            if is_slow and not self.recomputes:
-                contexts.enter_context(sdpa_kernel(SDPBackend.MATH))
-            yield
+    def _inputs(self, batch: Batch) -> dict[str, Tensor]:
+        if self.attends_by_row:
+            return {"input_ids": batch.ids_BT[batch.is_real_BT][None], **attention.arguments(batch.member_lengths)}
+        # Right padding needs no mask in a causal model; positions that begin anew are what keeps packed rows apart.
+        positions = {} if batch.positions_BT is None else {"position_ids": batch.positions_BT.to(self.device)}
+        return {"input_ids": batch.ids_BT.to(self.device), **positions}
+
+    def _is_chosen(self, batch: Batch, is_target_BT: Tensor) -> Tensor:
+        """Which places of the model's input foretell a token that bears a loss."""
+        is_chosen_BT = torch.cat([is_target_BT, torch.zeros(len(is_target_BT), 1, dtype=torch.bool)], dim=1)
+        return is_chosen_BT[batch.is_real_BT][None] if self.attends_by_row else is_chosen_BT.to(self.device)
+
+    def _computing(self) -> AbstractContextManager[Any]:
+        is_mixed = self.compute is not torch.float32 and not self.is_adapter
+        context: AbstractContextManager[Any] = torch.autocast(self.device.type, self.compute, enabled=is_mixed)
+        return context
 
 
 @contextmanager
-def _only(output_layer: nn.Module, is_target_BT: Tensor) -> Iterator[None]:
+def _only(output_layer: nn.Module, is_chosen_BT: Tensor) -> Iterator[None]:
     """Inside, the model's output layer sees the hidden states of the chosen places alone, as one sequence."""
 
     def choose(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0][:, :-1][is_target_BT].unsqueeze(0), *inputs[1:])
+        return (inputs[0][is_chosen_BT].unsqueeze(0), *inputs[1:])
 
     hook = output_layer.register_forward_pre_hook(choose)
     try:
@@ -129,6 +139,9 @@ def load(source: Source, folder: Path, config: Config, team: Team, *, scratch: P
     model = _load_base(folder, source.model_id, compute if is_adapter else torch.float32, **quantized)
     if quantized:
         quantized_base.keep_as_loaded(model)
+    is_cpu = device.type == "cpu"
+    has_last_head = is_cpu and team.is_alone and head.is_last(model)
+    attends_by_row = is_cpu and attention.use(model)
     if is_adapter:
         model = _with_adapter(model, source, config)
     elif source.adapter is not None:
@@ -159,6 +172,8 @@ def load(source: Source, folder: Path, config: Config, team: Team, *, scratch: P
         offload=Offload(model, device, scratch) if config.activation_offloading else None,
         scaler=optimizers.make_scaler(compute, device),
         shards=shards,
+        attends_by_row=attends_by_row,
+        fuses_head=has_last_head and head.is_product(model.get_output_embeddings()),
     )
     assert all(p.dtype is torch.float32 for p in trainee.trained.values())
     return trainee
@@ -169,7 +184,7 @@ def check_packing(trainee: Trainee, rows: Sequence[TokenizedRow], packs: Sequenc
 
     Two packs that differ in their first row alone must give the others the very same probabilities."""
     pack = next((pack for pack in packs if len(pack) > 1), None)
-    if pack is None:
+    if pack is None or trainee.attends_by_row:  # where rows are joined anyway, that was seen at once
         return
     first = replace(rows[pack[0]], labels=array("i", [IGNORED] * len(rows[pack[0]])))
     others = [rows[number] for number in pack[1:]]

@@ -26,17 +26,20 @@ Pack = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences padded at the right. `positions_BT` counts anew at each row of a pack, and is None without packs.
-    `members` are the numbers of the rows, in their order; `row_indices` their places in the dataset, `member_labels` how
-    many tokens of each bear a loss. `num_tokens` is without padding. A spare batch is one of which nothing counts: a worker
-    without a share of its own goes through it to keep step with the others."""
+    """Sequences padded at the right, `is_real_BT` where they are not. `positions_BT` counts anew at each row of a pack, and
+    is None without packs. `members` are the numbers of the rows, in their order; `row_indices` their places in the dataset,
+    `member_labels` how many tokens of each bear a loss, `member_lengths` how many it has. `num_tokens` is without padding. A
+    spare batch is one of which nothing counts: a worker without a share of its own goes through it to keep step with the
+    others."""
 
     ids_BT: Tensor
     labels_BT: Tensor
+    is_real_BT: Tensor
     positions_BT: Tensor | None
     members: tuple[int, ...]
     row_indices: tuple[int, ...]
     member_labels: tuple[int, ...]
+    member_lengths: tuple[int, ...]
     num_tokens: int
     is_spare: bool = False
 
@@ -105,6 +108,7 @@ def collate(rows: Sequence[TokenizedRow], packs: Sequence[Pack], pad_id: int) ->
     shape = (len(packs), max(lengths))
     ids_BT = torch.full(shape, pad_id, dtype=torch.long)
     labels_BT = torch.full(shape, IGNORED, dtype=torch.long)
+    is_real_BT = torch.arange(shape[1]) < torch.tensor(lengths)[:, None]
     is_packed = any(len(pack) > 1 for pack in packs)
     positions_BT = torch.zeros(shape, dtype=torch.long) if is_packed else None
     for b, pack in enumerate(packs):
@@ -124,9 +128,11 @@ def collate(rows: Sequence[TokenizedRow], packs: Sequence[Pack], pad_id: int) ->
     return Batch(
         ids_BT=ids_BT,
         labels_BT=labels_BT,
+        is_real_BT=is_real_BT,
         positions_BT=positions_BT,
         members=members,
         row_indices=tuple(rows[number].index for number in members),
         member_labels=tuple(len(rows[number]) - rows[number].labels.count(IGNORED) for number in members),
+        member_lengths=tuple(len(rows[number]) for number in members),
         num_tokens=sum(lengths),
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from paddock.datasets.store import DatasetStore, StoredDataset
 from paddock.errors import FieldError, InvalidRequestError
@@ -18,7 +18,7 @@ from paddock.inference.inference import Inference
 from paddock.jobs.job import DatasetVersion, Job, NewJob
 from paddock.jobs.progress import Progress
 from paddock.jobs.store import JobStore
-from paddock.post_training import checks, config, rows, search_space, source, trial_store
+from paddock.post_training import allocation, checks, config, machine, rows, search_space, source, trial_store
 from paddock.post_training.config import Config
 from paddock.post_training.schemas import PreferenceOptimizeRequest, SupervisedFineTuneRequest
 from paddock.post_training.scores import BenchmarkScores
@@ -39,6 +39,10 @@ KINDS = (SFT, DPO, SEARCH)
 
 _MODEL_POINTERS = {SFT: "/model", DPO: "/finetuned_model"}
 _DATA_POINTER = "/training_config/data_config"
+
+_MAX_NAME_BYTES = 255
+_MAX_PATH_BYTES = 3500
+"""Of a folder's name and of its path, which those of the checkpoint's files are added to: Linux takes 4096 bytes."""
 
 _NUM_ROWS_CHECKED = 1000
 """Rows that are read at submission; the job reads them all before it loads the model."""
@@ -108,7 +112,7 @@ def _submit(
     _check_identifiers(new, jobs, inference)
     reads: dict[str, DatasetVersion] = {}
     for variant in {variant.data_format: variant for variant in variants}.values():
-        reads |= _check_datasets(datasets, variant)
+        reads |= _check_datasets(datasets, variant, start.local_base)
     if search is not None and isinstance(search.objective, BenchmarkObjective):
         # Of the model that is trained from, as those will be that are made of it.
         objective = search.objective.model_dump()
@@ -135,21 +139,45 @@ def _new_job(request: Request, kind: str, search: SearchConfig | None) -> NewJob
     return NewJob(request.job_uuid, SEARCH, {"trains": kind, "request": asked}, benchmark_id)
 
 
-def _check_datasets(datasets: DatasetStore, asked: Config) -> dict[str, DatasetVersion]:
-    """The versions that are trained and validated on."""
-    used = [_check_dataset(datasets, asked.dataset_id, asked, "dataset_id")]
+def _check_datasets(datasets: DatasetStore, asked: Config, folder: Path | None) -> dict[str, DatasetVersion]:
+    """The versions that are trained and validated on. `folder` has the model's files, where they are here."""
+    check = _row_check(asked, folder)
+    used = [_check_dataset(datasets, asked.dataset_id, check, "dataset_id")]
     if asked.validation_dataset_id is not None:
-        used.append(_check_dataset(datasets, asked.validation_dataset_id, asked, "validation_dataset_id"))
+        used.append(_check_dataset(datasets, asked.validation_dataset_id, check, "validation_dataset_id"))
     return {dataset.dataset_id: datasets.version(dataset) for dataset in used}
 
 
-def _check_dataset(datasets: DatasetStore, dataset_id: str, asked: Config, field: str) -> StoredDataset:
+def _row_check(asked: Config, folder: Path | None) -> Callable[[rows.Row], None]:
+    """What raises `RowError` for a row that the job could not use."""
+    from paddock.post_training.preview import Preview  # and with it a template engine
+
+    preview = None if folder is None else Preview(folder, asked)
+
+    def check_conversation(row: rows.Row) -> None:
+        conversation = rows.conversation(row, asked.data_format)
+        if preview is not None:
+            preview.check(conversation)
+
+    def check_pair(row: rows.Row) -> None:
+        pair = rows.preference(row, asked.data_format)
+        if preview is not None:
+            with rows.within("chosen"):
+                preview.check(pair.chosen)
+            with rows.within("rejected"):
+                preview.check(pair.rejected)
+
+    return check_conversation if asked.preference is None else check_pair
+
+
+def _check_dataset(
+    datasets: DatasetStore, dataset_id: str, check: Callable[[rows.Row], None], field: str
+) -> StoredDataset:
     pointer = f"{_DATA_POINTER}/{field}"
     dataset = datasets.get_for(dataset_id, pointer)
     dataset.check_whole(pointer)
     if dataset.num_rows == 0 and dataset.state != "reading":
         raise InvalidRequestError(f"The dataset {dataset_id} has no rows.", pointer=pointer)
-    read: Callable[[rows.Row, str], Any] = rows.conversation if asked.preference is None else rows.preference
     version = datasets.version(dataset)
     starts = [(0, _NUM_ROWS_CHECKED)]
     if dataset.first_incomplete_row is not None:
@@ -158,19 +186,23 @@ def _check_dataset(datasets: DatasetStore, dataset_id: str, asked: Config, field
     for start, limit in starts:
         for index, row in enumerate(datasets.read(version, start, limit), start):
             with rows.naming(dataset_id, index, pointer):
-                read(row, asked.data_format)
+                check(row)
     return dataset
 
 
 def _check_folder(checkpoint_dir: str | None, root: Path) -> None:
     if checkpoint_dir is None:
         return
+    pointer = "/checkpoint_dir"
     is_within = checkpoint_dir.isprintable() and (root / checkpoint_dir).resolve().is_relative_to(root)
     if not is_within:
-        raise InvalidRequestError(
-            "checkpoint_dir must be a folder below the server's checkpoint root, such as `team/run-1`.",
-            pointer="/checkpoint_dir",
-        )
+        message = "checkpoint_dir must be a folder below the server's checkpoint root, such as `team/run-1`."
+        raise InvalidRequestError(message, pointer=pointer)
+    folder = root / checkpoint_dir
+    if len(bytes(folder)) > _MAX_PATH_BYTES or any(len(part.encode()) > _MAX_NAME_BYTES for part in folder.parts):
+        raise InvalidRequestError("checkpoint_dir is longer than a file system takes it.", pointer=pointer)
+    if any(path.is_file() for path in (folder, *folder.parents)):
+        raise InvalidRequestError("checkpoint_dir leads through a file, which holds no folders.", pointer=pointer)
 
 
 def _check_identifiers(new: NewJob, jobs: JobStore, inference: Inference) -> None:
@@ -208,6 +240,12 @@ def configuration(job: Job) -> Config:
     if job.kind == SFT:
         return config.of_supervised(SupervisedFineTuneRequest.model_validate(job.request))
     return config.of_preference(PreferenceOptimizeRequest.model_validate(job.request))
+
+
+def leave_out_unused_packages(job: Job) -> None:
+    """In a process that does this job alone, before it imports what trains: keep out packages that the job does not use."""
+    asked = configuration(job)
+    machine.leave_out(*([] if asked.qat else ["torchao"]), *([] if asked.quantizes_base else ["bitsandbytes"]))
 
 
 def run(
@@ -266,6 +304,8 @@ def _device(settings: Settings) -> torch.device:
     if settings.device == "cuda" and not has_gpu:
         raise InvalidRequestError("The setting `device` is `cuda`, and torch finds no such device here.")
     is_cuda = has_gpu and settings.device != "cpu"
+    if not is_cuda:
+        allocation.keep_freed_memory()
     if is_cuda and settings.training_workers > torch.cuda.device_count():
         raise InvalidRequestError(
             f"The setting `training_workers` is {settings.training_workers}, and there are {torch.cuda.device_count()} GPUs."

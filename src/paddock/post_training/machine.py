@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,3 +22,10 @@ def may_have_gpu(settings: Settings) -> bool:
 def missing(*packages: str) -> list[str]:
     """Those of the packages, by their modules' names, that are not installed here."""
     return [package for package in packages if find_spec(package) is None]
+
+
+def leave_out(*packages: str) -> None:
+    """Keep packages out of this process, as if they were not installed: PEFT imports what it finds, needed or not, which
+    costs a second, and warnings about libraries of CUDA."""
+    for package in packages:
+        sys.modules.setdefault(package, None)  # type: ignore[arg-type]  # the import system's own sign for "not there"

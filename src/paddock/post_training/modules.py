@@ -18,23 +18,38 @@ _MLP = ("mlp", "feed_forward", "ffn")
 _MLP_LAYERS = ("fc1", "fc2")  # OPT's stand in the block itself
 _OUTPUT = ("lm_head", "embed_out", "output_layer")
 
+WITHOUT_LINEAR_LAYERS = ("gpt2", "openai-gpt")
+"""Kinds of models (`model_type`) whose layers are transformers' own `Conv1D`."""
+
 _MAX_HEADER_BYTES = 100 * 1024 * 1024  # the format's own bound
 
 
 def linear_layers(folder: Path) -> dict[str, tuple[int, int]]:
-    """A model's layers with a two-dimensional weight, and its shape, from its safetensors headers. Raises `ValueError` for
-    files that are none."""
+    """A model's layers with a two-dimensional weight, and its shape, from its safetensors headers. Raises `ValueError`, with
+    the reason, for files that are none, or not whole."""
     shapes: dict[str, tuple[int, int]] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as weights:
             length = int.from_bytes(weights.read(8), "little")
-            header = json.loads(weights.read(min(length, _MAX_HEADER_BYTES)))
-        shapes |= {
-            name.removesuffix(".weight"): tuple(tensor["shape"])
-            for name, tensor in header.items()
-            if name.endswith(".weight") and len(tensor["shape"]) == 2
-        }
+            text = weights.read(min(length, _MAX_HEADER_BYTES))
+        try:
+            tensors = {name: t for name, t in json.loads(text).items() if name != "__metadata__"}
+            end = max((t["data_offsets"][1] for t in tensors.values()), default=0)
+            shapes |= {
+                name.removesuffix(".weight"): tuple(t["shape"])
+                for name, t in tensors.items()
+                if name.endswith(".weight") and len(t["shape"]) == 2
+            }
+        except (ValueError, AttributeError, LookupError, TypeError):
+            raise ValueError("its weights are no safetensors") from None
+        if file.stat().st_size != 8 + length + end:
+            raise ValueError(f"{file.name} is not whole")
     return shapes
+
+
+def is_target(name: str, targets: Iterable[str]) -> bool:
+    """Whether PEFT puts an adapter on the layer `name` for these `target_modules`."""
+    return any(name == target or name.endswith(f".{target}") for target in targets)
 
 
 def inputs_that_groups_do_not_divide(shapes: Mapping[str, tuple[int, int]], group_size: int) -> set[int]:

@@ -100,6 +100,7 @@ def get_training_job_status(jobs: Jobs, checkpoints: Checkpoints, job_uuid: JobU
         completed_at=utc(found.ended_at),
         resources_allocated=found.resources,
         checkpoints=_shown(checkpoints, found.job_id),
+        put_off=found.put_off,
         error=found.error,
         retryable=found.retryable,
         log_tail=found.log_tail,

@@ -59,6 +59,15 @@ def naming(dataset_id: str, index: int, pointer: str = "/training_config/data_co
         ) from None
 
 
+@contextmanager
+def within(field: str) -> Iterator[None]:
+    """Name the field of which a `RowError` inside speaks."""
+    try:
+        yield
+    except RowError as error:
+        raise RowError(f"of `{field}`, {error}") from None
+
+
 def conversation(row: Row, data_format: str) -> Conversation:
     """The conversation that a row holds.
 
@@ -70,8 +79,13 @@ def conversation(row: Row, data_format: str) -> Conversation:
 def _dialog(row: Row) -> Conversation:
     field = _first_of(row, CONVERSATION_FIELDS)
     messages = _messages(row[field], field)
-    if not any(message["role"] == "assistant" for message in messages):
+    answers = [index for index, message in enumerate(messages) if message["role"] == "assistant"]
+    if not answers:
         raise RowError(f"`{field}` holds no turn of the assistant, so there is nothing to learn")
+    if len(answers) == len(messages):
+        raise RowError(f"`{field}` holds an answer without a prompt before it")
+    for index in answers:
+        _check_says_something(messages[index], f"{field}[{index}]")
     return Conversation(messages, num_prompt=0)
 
 
@@ -107,6 +121,8 @@ def preference(row: Row, data_format: str) -> Pair:
         chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
     if not prompt:
         raise RowError("`prompt` is missing, and `chosen` and `rejected` do not begin with the same messages")
+    if chosen == rejected:
+        raise RowError("`chosen` and `rejected` are the same, so there is nothing to prefer")
     return Pair(
         _preference_side(prompt, chosen, "chosen", data_format),
         _preference_side(prompt, rejected, "rejected", data_format),
@@ -120,6 +136,9 @@ def _preference_side(
         raise RowError(f"`{field}` does not go on with a turn of the assistant after the prompt")
     if data_format == "instruct":
         return _with_last_answer(prompt + answer, field)
+    for message in answer:
+        if message["role"] == "assistant":
+            _check_says_something(message, field)
     return Conversation(prompt + answer, num_prompt=len(prompt))
 
 
@@ -128,7 +147,15 @@ def _with_last_answer(messages: tuple[Message, ...], field: str) -> Conversation
         raise RowError(f"`{field}` does not end with a turn of the assistant, so there is no answer to learn")
     if len(messages) == 1:
         raise RowError(f"`{field}` holds an answer without a prompt before it")
+    _check_says_something(messages[-1], field)
     return Conversation(messages, num_prompt=len(messages) - 1)
+
+
+def _check_says_something(answer: Message, place: str) -> None:
+    # A call of a tool has no content, nor has one that only reasons.
+    said = (value for key, value in answer.items() if key not in ("role", "name"))
+    if not any(value.strip() if isinstance(value, str) else value for value in said):
+        raise RowError(f"`{place}` holds an answer that is empty, so there is nothing to learn")
 
 
 def _without(prompt: tuple[Message, ...], answer: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -208,6 +208,11 @@ class PostTrainingJobStatusResponse(Schema):
     completed_at: datetime | None = None
     resources_allocated: dict[str, Any] | None = None
     checkpoints: list[Checkpoint] = Field(default_factory=list)
+    put_off: str | None = Field(
+        default=None,
+        description="Why a scheduled job was put off: what it needs is away.",
+        json_schema_extra=_EXTENSION,
+    )
     error: str | None = Field(default=None, description="Why the job failed.", json_schema_extra=_EXTENSION)
     retryable: bool | None = Field(
         default=None, description="Whether the same request may go better another time.", json_schema_extra=_EXTENSION

@@ -49,8 +49,13 @@ def shard(model: Any, team: Team, *, memory_efficient: bool, cpu_offload: bool) 
 
 def num_local_bytes(parameter: Tensor) -> int:
     """What a weight, or this worker's part of it, takes."""
-    local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
-    return int(local.numel()) * int(local.element_size())
+    part = local(parameter)
+    return int(part.numel()) * int(part.element_size())
+
+
+def local(tensor: Tensor) -> Tensor:
+    """A tensor, or this worker's part of it."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from paddock import hub, wire
+from paddock import hub
 from paddock.errors import FieldError, InvalidRequestError
 from paddock.inference.engine import Model
 from paddock.inference.inference import LOCAL
 from paddock.post_training import modules
-from paddock.post_training.config import DEFAULT_MAX_SEQ_LEN, Config, Lora
+from paddock.post_training.config import DEFAULT_MAX_SEQ_LEN, Config, Lora, Qat
 
 _LORA_POINTERS = {"sft": "/algorithm_config", "dpo": "/algorithm_config/lora"}
 
@@ -72,16 +72,15 @@ def check(source: Source, folder: Path, config: Config, pointer: str) -> list[Fi
     if config.max_seq_len is not None and limit is not None and config.max_seq_len > limit:
         message = f"The model {source.model_id} takes at most {limit} tokens."
         errors.append(FieldError("/training_config/max_seq_len", message))
-    if config.lora is not None or config.qat is not None:
-        try:
-            shapes = modules.linear_layers(folder)
-            if config.lora is not None:
-                errors += _check_lora(source, shapes, read, config.lora, _lora_pointer(config))
-            if config.qat is not None:
-                errors += _check_groups(shapes, config.qat.group_size)
-        except ValueError:
-            message = f"The model {source.model_id} cannot be loaded: its weights are no safetensors."
-            errors.append(FieldError(pointer, message))
+    try:
+        shapes = modules.linear_layers(folder)
+    except ValueError as error:
+        errors.append(FieldError(pointer, f"The model {source.model_id} cannot be loaded: {error}."))
+        return errors
+    if config.lora is not None:
+        errors += _check_lora(source, shapes, read, config.lora, _lora_pointer(config))
+    if config.qat is not None:
+        errors += _check_qat(source, shapes, read, config.qat)
     return errors
 
 
@@ -98,22 +97,16 @@ def _check_kind(source: Source, folder: Path, read: dict[str, Any], pointer: str
     if architectures and not any("CausalLM" in a or "LMHead" in a or "Conditional" in a for a in architectures):
         message = f"The model {source.model_id} ({', '.join(architectures)}) does not generate text."
         return [FieldError(pointer, message)]
-    if not has_chat_template(folder):
+    from paddock.post_training import light_tokenizer  # and with it a template engine
+
+    if not light_tokenizer.is_in(folder):
+        return [FieldError(pointer, f"The model {source.model_id} cannot be trained: its folder holds no tokenizer.")]
+    if light_tokenizer.LightTokenizer(folder).chat_template is None:
         message = (
             f"The tokenizer of the model {source.model_id} has no chat template, which rows are turned into text by."
         )
         return [FieldError(pointer, message)]
     return []
-
-
-def has_chat_template(folder: Path) -> bool:
-    """Whether a model's tokenizer comes with a chat template."""
-    if (folder / "chat_template.jinja").exists() or (folder / "chat_template.json").exists():
-        return True
-    try:
-        return bool(wire.from_json((folder / "tokenizer_config.json").read_bytes()).get("chat_template"))
-    except (OSError, ValueError):
-        return False
 
 
 def max_positions(read: dict[str, Any]) -> int | None:
@@ -137,8 +130,11 @@ def _lora_pointer(config: Config) -> str:
     return _LORA_POINTERS["sft" if config.preference is None else "dpo"]
 
 
-def _check_groups(shapes: dict[str, tuple[int, int]], group_size: int) -> list[FieldError]:
-    unfit = modules.inputs_that_groups_do_not_divide(shapes, group_size)
+def _check_qat(source: Source, shapes: dict[str, tuple[int, int]], read: dict[str, Any], qat: Qat) -> list[FieldError]:
+    if read.get("model_type") in modules.WITHOUT_LINEAR_LAYERS:
+        message = f"The model {source.model_id} has no linear layers of a kind that can be quantised."
+        return [FieldError("/algorithm_config", message)]
+    unfit = modules.inputs_that_groups_do_not_divide(shapes, qat.group_size)
     if not unfit:
         return []
     sizes = ", ".join(str(size) for size in sorted(unfit))
@@ -152,6 +148,10 @@ def _check_lora(
     if lora.output and read.get("tie_word_embeddings") is True and not errors:
         message = "The model's output layer is tied to its embeddings, which an adapter on it would change when merged."
         errors.append(FieldError(f"{pointer}/apply_lora_to_output", message))
+    widest = max((min(shapes[name]) for name in shapes if modules.is_target(name, targets)), default=None)
+    if widest is not None and lora.rank > widest and not errors:
+        message = f"must be at most {widest}: no matrix that is adapted has a higher rank."
+        errors.append(FieldError(f"{pointer}/rank", message))
     if source.adapter is None or errors:
         return errors
     present = adapter_config(source.adapter, source.model_id)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from paddock.post_training import memory
 from paddock.post_training.adapters import Trainee
 from paddock.post_training.attempt import Attempt
 from paddock.post_training.resume import State
@@ -24,16 +25,6 @@ _STEPS_BEFORE_FORECAST = 10
 
 _MATMUL_SECONDS = 0.2
 _MATMUL_SIZES = {"cpu": 1024, "cuda": 8192}
-
-_GRADIENT_BYTES = 4
-_STATE_BYTES = {"adam": 8, "adamw": 8, "sgd": 0}
-"""Of the optimiser, for each trained weight: two float32 moments, or nothing."""
-
-_KEPT_HIDDEN, _KEPT_INNER = 16, 4
-"""Vectors of the hidden size, and of the MLP's, that a layer keeps for each place: inputs of its products and norms."""
-
-_LOGIT_COPIES = 3
-"""Logits, their log-probabilities and their gradient are there at once, in float32."""
 
 
 def attention_shape(config: Any) -> tuple[int, int]:
@@ -180,29 +171,13 @@ class Meter:
     def _estimated(self, steps: Sequence[Sequence[Sequence[int]]]) -> dict[str, int]:
         tokens = [sum(len(row) for row in rows) for rows in self._rows]
         num_tokens = sum(tokens[number] for step in steps for batch in step for number in batch)
-        memory = memory_bytes(self._attempt.device)
-        trained = sum(p.numel() for p in self._trainee.trained.values())
-        memory += trained * (_GRADIENT_BYTES + _STATE_BYTES[self._attempt.config.optimizer.optimizer_type])
-        memory += max(self._activation_bytes(batch) for step in steps for batch in step)
         return {
             "num_steps": self._total,
             "num_tokens": round(num_tokens * self._total / len(steps)),
-            "memory_bytes": memory,
+            "memory_bytes": memory.peak_bytes(
+                self._trainee,
+                memory_bytes(self._attempt.device),
+                [[[row for number in batch for row in self._rows[number]] for batch in step] for step in steps],
+                optimizer_type=self._attempt.config.optimizer.optimizer_type,
+            ),
         }
-
-    def _activation_bytes(self, batch: Sequence[int]) -> int:
-        """Roughly: for each place what a layer of a Llama keeps for the backward pass, or, where that is computed anew, its
-        input and one layer; and the logits of tokens that bear a loss."""
-        trainee = self._trainee
-        text = trainee.model.config.get_text_config()
-        rows = [row for number in batch for row in self._rows[number]]
-        num_places = sum(len(row) for row in rows)
-        num_labels = sum(len(row) - row.labels.count(IGNORED) for row in rows)
-        inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
-        layer = _KEPT_HIDDEN * text.hidden_size + _KEPT_INNER * inner
-        kept = (
-            layer + text.hidden_size * text.num_hidden_layers if trainee.recomputes else layer * text.num_hidden_layers
-        )
-        hidden = float(num_places * kept * trainee.compute.itemsize)
-        logits = float(num_labels * text.vocab_size * 4 * _LOGIT_COPIES)
-        return round(hidden + logits)

@@ -127,7 +127,7 @@ jobs = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False),
     # How often its process was lost.
     sa.Column("num_lost", sa.Integer, nullable=False),
-    # How often it was put off because something that it needs was away.
+    # How often it was put off because something that it needs was away, since it last got something done.
     sa.Column("num_retries", sa.Integer, nullable=False, server_default="0"),
     # Higher ones first; among equals the order of submission.
     sa.Column("priority", sa.Integer, nullable=False, server_default="0"),
@@ -279,6 +279,15 @@ scores = sa.Table(
     sa.Column("row_index", sa.BigInteger, primary_key=True),
     sa.Column("score_json", sa.Text, nullable=False),
     sa.Column("failed", sa.Boolean, nullable=False),
+)
+
+cached_generations = sa.Table(
+    "cached_generations",
+    metadata,
+    # The digest of all that a greedy answer depends on; `evaluation.generation_store` makes it.
+    sa.Column("key_sha256", sa.Text, primary_key=True),
+    sa.Column("generation_json", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False, index=True),
 )
 
 # ---------------------------------------------------------------------------------------------------- post_training

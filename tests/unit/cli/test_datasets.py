@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,3 +179,12 @@ def test_columns_of_several_types_are_exported_as_json(invoke: Invoke, write_row
     )
     exported = invoke("datasets", "export", "d", tmp_path / "d.parquet").output
     assert exported.endswith("As JSON, for no one type holds them: answer.\n")
+
+
+def test_lengths_in_tokens(invoke: Invoke, write_rows: WriteRows, tiny_llama: Path) -> None:
+    invoke("datasets", "import", "d", write_rows({"question": "four", "answer": "ab"}), "--purpose", QA)
+    shown = invoke("datasets", "show", "d", "--tokenizer", tiny_llama).output
+    assert "Tokens" in shown
+    assert re.search(r"question .* 4 to 4, mean 4 +4 to 4, mean 4", shown)
+    assert "Tokens" not in invoke("datasets", "show", "d").output
+    assert "There is no model 'nobody'" in invoke("datasets", "show", "d", "--tokenizer", "nobody", code=1).output

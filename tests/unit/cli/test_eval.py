@@ -180,3 +180,35 @@ def test_two_models_are_compared_row_by_row(invoke: Invoke, sums: str, adder: st
     assert (found["num_compared"], found["num_flipped"], found["p_value"]) == (8, 2, pytest.approx(0.5))
     assert "baseline first" in invoke("eval", "compare", jobs[0], code=2).output
     assert "nope" in invoke("eval", "compare", jobs[0], "nope", code=1).output
+
+
+def test_samples_reach_the_model(invoke: Invoke, sums: str, adder: str, model_server: ModelServer) -> None:
+    words = f"eval run {sums} --model {adder} --num-examples 1 --temperature 1 --num-samples 3 --pass-at 1 --pass-at 3"
+    result = invoke(*words.split(), "--seed", "8")
+    assert sorted(body["seed"] for _, body, _ in model_server.requests[-3:]) == [8, 9, 10]
+    assert "pass@3" in result.output
+
+
+def test_a_result_is_exported_and_derived_again(
+    invoke: Invoke, sums: str, adder: str, resources: Resources, tmp_path: Path
+) -> None:
+    invoke("eval", "run", sums, "--model", adder)
+    (job,) = resources.jobs.list(kinds=["eval"])
+    file = tmp_path / "sums.zip"
+    assert str(file.name) in invoke("eval", "export", job.job_id, file).output
+    assert "The same, byte for byte" in invoke("eval", "rescore", file).output
+    told = json.loads(invoke("eval", "result", sums, job.job_id, "--json").output)
+    found = json.loads(invoke("eval", "rescore", file, "--json").output)
+    assert found == {name: scores["aggregated_results"] for name, scores in told["scores"].items()}
+    other = json.loads(invoke("eval", "rescore", file, "--scoring-function", "text::f1", "--json").output)
+    assert list(other) == ["text::f1"]
+    assert [entry.name for entry in tmp_path.iterdir() if "part" in entry.name] == []
+
+
+def test_what_cannot_be_exported_or_rescored(invoke: Invoke, tmp_path: Path) -> None:
+    file = tmp_path / "x.zip"
+    assert "no-such-job" in invoke("eval", "export", "no-such-job", file, code=1).output
+    assert not file.exists()
+    file.write_bytes(b"x")
+    assert "cannot be read" in invoke("eval", "rescore", file, code=1).output
+    assert "--scoring-function" in invoke("eval", "rescore", file, "--scoring-params", '{"a": {}}', code=2).output

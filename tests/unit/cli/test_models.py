@@ -17,7 +17,7 @@ def test_register_list_delete(invoke: Invoke, tiny_llama: Path) -> None:
     assert "my/tiny" in invoke("models", "list").output
     listed = json.loads(invoke("models", "list", "--json").output)["data"]
     assert [model["identifier"] for model in listed] == ["my/tiny"]
-    shown = json.loads(invoke("models", "show", "my/tiny").output)
+    shown = json.loads(invoke("models", "show", "my/tiny", "--json").output)
     assert (shown["provider_resource_id"], shown["metadata"]) == (str(tiny_llama), {})
     invoke("models", "delete", "my/tiny")
     assert json.loads(invoke("models", "list", "--json").output)["data"] == []
@@ -26,7 +26,7 @@ def test_register_list_delete(invoke: Invoke, tiny_llama: Path) -> None:
 def test_metadata_is_kept(invoke: Invoke) -> None:
     words = ("models", "register", "m", "--provider", "lab", "--metadata", '{"licence": "MIT"}')
     invoke(*words)
-    assert json.loads(invoke("models", "show", "m").output)["metadata"] == {"licence": "MIT"}
+    assert json.loads(invoke("models", "show", "m", "--json").output)["metadata"] == {"licence": "MIT"}
     assert "cannot be read" in invoke(*words[:-1], "{licence", code=2).output
 
 

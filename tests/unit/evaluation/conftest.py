@@ -14,11 +14,12 @@ from paddock.storage.database import Database
 
 @pytest.fixture
 def make_world(settings: Settings, database: Database) -> Iterator[Callable[..., World]]:
-    """Make a world whose model server answers with `answer`."""
+    """Make a world whose model server answers with `answer`. No job waits there that was put off."""
+    hasty = settings.model_copy(update={"job_retry_seconds": 0.0})
     with ExitStack() as stack:
 
         def make(answer: Answer, *, delay_seconds: float = 0.0, max_concurrency: int = 4) -> World:
             server = stack.enter_context(ModelServer(answer, delay_seconds=delay_seconds))
-            return evaluation_world.make_world(settings, database, server, max_concurrency=max_concurrency)
+            return evaluation_world.make_world(hasty, database, server, max_concurrency=max_concurrency)
 
         yield make

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from aiohttp import web
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -138,7 +139,7 @@ def test_rows_that_failed_on_either_side_are_left_out_and_counted(make_world: Ca
     def sometimes(body: dict[str, Any]) -> Any:
         number = int(last_user_text(body))
         if body["model"] == "pupil" and number == 3:
-            return {"choices": []}
+            return web.json_response({"error": {"message": "No."}}, status=400)
         return "right"
 
     world = make_world(sometimes)

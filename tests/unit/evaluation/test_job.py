@@ -16,6 +16,7 @@ from paddock.errors import LostLeaseError
 from paddock.evaluation import answer, result_store
 from paddock.evaluation import job as eval_job
 from paddock.evaluation.result_store import RowResult
+from paddock.inference import remote
 from paddock.inference.engine import Model
 from paddock.jobs.progress import Progress
 from paddock.jobs.states import JobStatus
@@ -212,12 +213,18 @@ def test_a_backend_that_answers_nothing_fails_the_job_with_its_reason(make_world
     world = make_world(lambda _: refusal(401, "no"))
     world.add_dataset(capitals(100))
     world.add_benchmark()
-    job = world.run(world.submit())
-    assert job.status is JobStatus.FAILED
-    assert job.error is not None
-    assert "HTTP 401" in job.error
+    job_id = world.submit()
+    put_off = world.run(job_id)
+    assert (put_off.status, put_off.num_retries) == (JobStatus.SCHEDULED, 1)
+    assert "HTTP 401" in (put_off.put_off or "")
     assert len(world.server.requests) < 8 + 4
-    assert "HTTP 401" in result(world, job.job_id)["generations"][0]["error"]
+    assert result(world, job_id)["generations"] == []
+
+    job = world.run_to_end(job_id)
+    assert (job.status, job.retryable, job.put_off) == (JobStatus.FAILED, True, None)
+    assert "HTTP 401" in (job.error or "")
+    assert job.attempt == world.settings.max_job_retries + 1
+    assert result(world, job_id)["generations"] == []
 
 
 def test_a_model_that_refuses_every_row_in_the_same_words_fails_the_job(make_world: MakeWorld) -> None:
@@ -249,25 +256,146 @@ def test_refusals_of_single_rows_are_those_rows_failures(make_world: MakeWorld) 
     assert (accuracy["accuracy"], accuracy["num_scored"], accuracy["num_failed"]) == (1.0, 7, 3)
 
 
-def test_a_backend_that_goes_down_later_fails_the_rows_and_not_the_job(make_world: MakeWorld) -> None:
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the calls to a server that is away."""
+    monkeypatch.setattr(remote, "_FIRST_PAUSE_SECONDS", 0.0)
+
+
+AWAY_STATUSES = (502, 503, 504)
+
+
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize("max_concurrency", [1, 16])
+def test_a_backend_that_dies_midway_puts_the_job_off_and_fails_no_row(
+    make_world: MakeWorld, max_concurrency: int
+) -> None:
+    answered: Counter[str] = Counter()
+    num_answers = 30
+
+    def reply(body: dict[str, Any]) -> Any:
+        if answered.total() == num_answers:
+            return refusal(AWAY_STATUSES[len(world.server.requests) % 3], "nobody there")
+        answered[last_user_text(body)] += 1
+        return right(body)
+
+    world = make_world(reply, max_concurrency=max_concurrency)
+    world.add_dataset(capitals(100))
+    world.add_benchmark()
+    job_id = world.submit()
+    job = world.run(job_id)
+    assert (job.status, job.num_retries, job.progress_done) == (JobStatus.SCHEDULED, 1, 30)
+    assert "HTTP 50" in (job.put_off or "")
+    assert [event["event"] for event in world.jobs.events(job_id)] == ["submitted", "started", "put off"]
+    # Eight rows without an answer, and what was in flight beside them, four calls each.
+    assert len(world.server.requests) <= 30 + 4 * (8 + max_concurrency)
+    rows = [row for row in result(world, job_id)["generations"] if row["generated_answer"]]
+    assert len(rows) == 30
+
+    still_away = world.run(job_id)
+    assert (still_away.status, still_away.num_retries, still_away.progress_done) == (JobStatus.SCHEDULED, 2, 30)
+    num_answers = 100
+    done = world.run(job_id)
+    assert done.status is JobStatus.COMPLETED
+    assert set(answered.values()) == {1}
+    found = result(world, job_id)
+    assert [row["generated_answer"] for row in found["generations"]] == [f"a{i}" for i in range(100)]
+    accuracy = found["scores"]["basic::equality"]["aggregated_results"]["accuracy"]
+    assert (accuracy["num_correct"], accuracy["num_failed"]) == (100, 0)
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_backend_that_stays_away_fails_the_job_and_keeps_what_there_is(make_world: MakeWorld) -> None:
     world = make_world(
-        lambda body: right(body) if last_user_text(body) == "q0" else refusal(403, "no"), max_concurrency=1
+        lambda body: right(body) if last_user_text(body) in ("q0", "q1") else refusal(503, "no"), max_concurrency=1
     )
+    world.add_dataset(capitals(5))
+    world.add_benchmark()
+    job = world.run_to_end(world.submit())
+    assert (job.status, job.retryable) == (JobStatus.FAILED, True)
+    assert "HTTP 503" in (job.error or "")
+    # The first attempt got something done, so that the count begins with the second.
+    assert job.attempt == world.settings.max_job_retries + 1
+    assert job.progress == {"done": 2, "total": 5, "unit": "rows"}
+    assert [row["generated_answer"] for row in result(world, job.job_id)["generations"]] == ["a0", "a1"]
+
+
+def test_an_outage_after_an_outage_is_counted_anew(make_world: MakeWorld) -> None:
+    """A job that gets on between is put off as often as its backend goes away."""
+    answered_in: set[int] = set()
+
+    def reply(body: dict[str, Any]) -> Any:
+        attempt = world.jobs.get(job_id).attempt
+        if attempt in answered_in:
+            return refusal(403, "no")
+        answered_in.add(attempt)
+        return right(body)
+
+    world = make_world(reply, max_concurrency=1)
+    world.add_dataset(capitals(10))
+    world.add_benchmark()
+    job_id = world.submit()
+    job = world.run_to_end(job_id)
+    assert (job.status, job.attempt) == (JobStatus.COMPLETED, 10)
+    assert world.settings.max_job_retries < 9
+    accuracy = result(world, job.job_id)["scores"]["basic::equality"]["aggregated_results"]["accuracy"]
+    assert (accuracy["num_correct"], accuracy["num_failed"]) == (10, 0)
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_row_that_breaks_the_backend_each_time_fails_in_the_end(make_world: MakeWorld) -> None:
+    """HTTP 500 from a server that answers the others: asked for again with each attempt, then counted as failed."""
+    asked: Counter[str] = Counter()
+
+    def reply(body: dict[str, Any]) -> Any:
+        asked[last_user_text(body)] += 1
+        return refusal(500, "no") if last_user_text(body) in ("q2", "q7") else right(body)
+
+    world = make_world(reply)
     world.add_dataset(capitals(20))
     world.add_benchmark()
-    job = world.run(world.submit())
+    job_id = world.submit()
+    first = world.run(job_id)
+    assert (first.status, first.progress_done) == (JobStatus.SCHEDULED, 18)
+    assert "HTTP 500" in (first.put_off or "")
+    job = world.run_to_end(job_id)
     assert job.status is JobStatus.COMPLETED
-    assert result(world, job.job_id)["scores"]["basic::equality"]["aggregated_results"]["accuracy"]["num_failed"] == 19
+    assert {text for text, count in asked.items() if count > 1} == {"q2", "q7"}
+    found = result(world, job_id)["generations"]
+    assert [i for i, row in enumerate(found) if "error" in row] == [2, 7]
+    assert "HTTP 500" in found[7]["error"]
 
 
-def test_a_judge_that_answers_nothing_fails_the_job_and_the_answers_are_kept(make_world: MakeWorld) -> None:
-    world = make_world(lambda body: refusal(401, "no") if body["model"] == "judge" else right(body))
+def test_a_judge_that_is_away_leaves_the_answers_to_be_judged_later(make_world: MakeWorld) -> None:
+    asked: Counter[str] = Counter()
+    is_away = True
+
+    def reply(body: dict[str, Any]) -> Any:
+        if body["model"] != "judge":
+            asked[last_user_text(body)] += 1
+            return right(body)
+        return refusal(401, "no") if is_away else "Score: 1"
+
+    world = make_world(reply)
     world.add_dataset(capitals(60))
-    world.add_benchmark("llm-as-judge::base")
-    judge = {"llm-as-judge::base": {"type": "llm_as_judge", "judge_model": "judge"}}
-    job = world.run(world.submit({**candidate(), "scoring_params": judge}))
-    assert job.status is JobStatus.FAILED
-    assert 0 < len([g for g in result(world, job.job_id)["generations"] if g["generated_answer"]]) < 60
+    world.add_benchmark("basic::equality", "llm-as-judge::base")
+    judge = {
+        "llm-as-judge::base": {"type": "llm_as_judge", "judge_model": "judge", "prompt_template": "{generated_answer}?"}
+    }
+    job_id = world.submit({**candidate(), "scoring_params": judge})
+    job = world.run(job_id)
+    assert (job.status, job.progress_done) == (JobStatus.SCHEDULED, 0)
+    before = [row for row in result(world, job_id)["generations"] if row["generated_answer"]]
+    assert 0 < len(before) < 60
+    is_away = False
+    done = world.run(job_id)
+    assert done.status is JobStatus.COMPLETED
+    # An answer that was in flight when the judge was given up on is asked for again; one that was stored is not.
+    assert len(asked) == 60
+    assert asked.total() <= 60 + 4
+    scores = result(world, job_id)["scores"]
+    for function_id in ("basic::equality", "llm-as-judge::base"):
+        assert [row.get("error") for row in scores[function_id]["score_rows"]] == [None] * 60
 
 
 def test_unreadable_rows_are_failed_rows_and_nobody_is_asked(make_world: MakeWorld) -> None:
@@ -315,3 +443,14 @@ def test_control_characters_and_absent_counts_of_a_server_are_kept(make_world: M
     generation = result(world, job.job_id)["generations"][0]
     assert (generation["generated_answer"], generation["finish_reason"]) == ("a\x00b", "length")
     assert generation["num_generated_tokens"] is None
+
+
+def test_a_functions_own_weight_is_multiplied_by_the_rows(make_world: MakeWorld) -> None:
+    world = make_world(lambda body: "no comma" if last_user_text(body) == "q0" else "a, b")
+    both = {"instruction_id_list": ["punctuation:no_comma", "startend:quotation"], "kwargs": [{}, {}]}
+    one = {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [None], "weight": 3}
+    world.add_dataset([{"prompt": "q0", **both}, {"prompt": "q1", **one}])
+    world.add_benchmark("basic::ifeval")
+    scores = result(world, world.run(world.submit()).job_id)["scores"]["basic::ifeval"]
+    assert [(row["score"], row["weight"]) for row in scores["score_rows"]] == [(0.5, 2.0), (0.0, 3.0)]
+    assert scores["aggregated_results"]["weighted_average"]["weighted_average"] == pytest.approx(1 / 5)

@@ -160,9 +160,12 @@ def test_a_failed_job_says_why(make_site: Callable[..., Site]) -> None:
     job_id = site.submit().json()["job_id"]
     site.world.run(job_id)
     status = site.client.get(f"{BENCHMARKS}/bench/jobs/{job_id}").json()
+    assert (status["status"], status["put_off"]) == ("scheduled", "The provider lab answered without a choice.")
+    site.world.run_to_end(job_id)
+    status = site.client.get(f"{BENCHMARKS}/bench/jobs/{job_id}").json()
     assert status["status"] == "failed"
     assert "without a choice" in status["error"]
-    assert len(site.client.get(f"{BENCHMARKS}/bench/jobs/{job_id}/result").json()["generations"]) == 4
+    assert site.client.get(f"{BENCHMARKS}/bench/jobs/{job_id}/result").json()["generations"] == []
 
 
 def test_a_configuration_may_come_wrapped(make_site: Callable[..., Site]) -> None:
@@ -247,6 +250,7 @@ def test_everything_of_the_candidate_reaches_the_model(make_site: Callable[..., 
     config = candidate(
         strategy={"type": "top_p", "temperature": 0.3, "top_p": 0.8}, max_tokens=9, repetition_penalty=1.1, stop=["!"]
     )
+    config["seed"] = 11
     parts = [{"type": "text", "text": "Look:"}, {"type": "image", "image": {"data": png}}]
     config["eval_candidate"]["system_message"] = {"role": "system", "content": parts}
     body = rows_request({"messages": [{"role": "user", "content": "q"}], "answer": "a"}) | {"benchmark_config": config}
@@ -264,6 +268,7 @@ def test_everything_of_the_candidate_reaches_the_model(make_site: Callable[..., 
         "max_tokens": 9,
         "repetition_penalty": 1.1,
         "stop": ["!"],
+        "seed": 11,
     }
 
 
@@ -497,3 +502,27 @@ def test_a_function_that_cannot_score_is_refused(make_site: Callable[..., Site])
         body = {"input_rows": [{"generated_answer": "x"}], "scoring_functions": functions}
         response = client.post("/v1/scoring/score", json=body)
         assert (response.status_code, response.json()["errors"][0]["pointer"]) == (400, pointer)
+
+
+def test_evaluate_rows_draws_several_samples(make_site: Callable[..., Site]) -> None:
+    site = make_site(lambda body: "a" if body["seed"] == 4 else "b")
+    strategy = {"type": "top_p", "temperature": 1.0, "top_p": 1.0}
+    config = candidate(strategy=strategy) | {"num_samples": 2, "pass_at_k": [2], "seed": 4}
+    body = rows_request({"question": "q", "answer": "a"}) | {"benchmark_config": config}
+    found = site.evaluate(body).json()
+    (row,) = found["generations"]
+    assert [(sample["generated_answer"], sample["seed"]) for sample in row["samples"]] == [("a", 4), ("b", 5)]
+    (scores,) = found["scores"].values()
+    assert scores["score_rows"][0]["score"] == 0.5
+    assert scores["aggregated_results"]["pass@2"]["pass@2"] == 1.0
+
+
+def test_samples_count_against_the_bound_of_rows(make_site: Callable[..., Site]) -> None:
+    site = make_site(lambda _: "a")
+    strategy = {"type": "top_p", "temperature": 1.0, "top_p": 1.0}
+    body = rows_request(*[{"question": "q", "answer": "a"}] * 2) | {
+        "benchmark_config": candidate(strategy=strategy) | {"num_samples": 1000}
+    }
+    answer = site.evaluate(body)
+    assert answer.status_code == 400
+    assert "2000 rows" in answer.json()["detail"]

@@ -116,3 +116,11 @@ def test_a_benchmark_that_changed_while_the_job_was_checked(world: World) -> Non
     with pytest.raises(ConflictError):
         world.evaluation.submit(checked.new, checked.benchmark, world.datasets, None)
     assert world.jobs.list() == []
+
+
+def test_a_column_of_the_functions_own_that_a_row_lacks(world: World) -> None:
+    row = {"prompt": "q", "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    world.add_dataset([row, {"prompt": "q"}])
+    world.add_benchmark("basic::ifeval")
+    assert "Row 1 of the dataset 'exam' has no `instruction_id_list`" in refused(world)
+    world.submit(candidate() | {"num_examples": 1})

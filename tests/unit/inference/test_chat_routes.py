@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 from fastapi.testclient import TestClient
 from openai import APIStatusError, BadRequestError, NotFoundError, OpenAI
 
@@ -22,6 +23,9 @@ from paddock.storage.database import Database
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 USER = [{"role": "user", "content": "hi"}]
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+NO_TOOL = {"type": "function", "function": {"name": "subtract"}}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
 
 
 def echo(body: dict[str, Any]) -> str:
@@ -132,11 +136,29 @@ def test_no_count_is_no_usage(settings: Settings, database: Database) -> None:
         (CHAT, {"messages": [{"role": "poet", "content": "hi"}]}, "/messages/0/role"),
         (CHAT, {"messages": [{"role": "user"}]}, "/messages/0/content"),
         (CHAT, {"messages": [{"role": "assistant", "content": "", "tool_calls": [{}]}]}, "/messages/0/tool_calls"),
+        (CHAT, {"messages": [{"role": "user", "content": "", "tool_calls": [CALL]}]}, "/messages/0/tool_calls"),
         (CHAT, {"tools": [{"type": "function"}]}, "/tools"),
-        (CHAT, {"response_format": {"type": "json_object"}}, "/response_format"),
-        (CHAT, {"logprobs": True}, "/logprobs"),
+        (CHAT, {"tools": [TOOL, TOOL]}, "/tools/1/function/name"),
+        (CHAT, {"tools": [TOOL], "tool_choice": NO_TOOL}, "/tool_choice/function/name"),
+        (CHAT, {"tool_choice": "required"}, "/tool_choice"),
+        (CHAT, {"messages": [{"role": "tool", "content": "7"}]}, "/messages/0/tool_call_id"),
+        (CHAT, {"response_format": {"type": "xml"}}, "/response_format"),
+        (CHAT, {"response_format": {"type": "json_schema"}}, "/response_format/json_schema"),
+        (CHAT, {"top_logprobs": 3}, "/top_logprobs"),
+        (CHAT, {"logprobs": True, "top_logprobs": 21}, "/top_logprobs"),
         (CHAT, {"frequency_penalty": 0.5}, "/frequency_penalty"),
-        (COMPLETIONS, {"logprobs": 0}, "/logprobs"),
+        (CHAT, {"logit_bias": {"5": 1}}, "/logit_bias"),
+        (CHAT, {"parallel_tool_calls": False}, "/parallel_tool_calls"),
+        (CHAT, {"functions": [{}]}, "/functions"),
+        (CHAT, {"modalities": ["text", "audio"]}, "/modalities"),
+        (CHAT, {"audio": {}}, "/audio"),
+        (CHAT, {"prediction": {}}, "/prediction"),
+        (CHAT, {"reasoning_effort": "low"}, "/reasoning_effort"),
+        (CHAT, {"verbosity": "low"}, "/verbosity"),
+        (CHAT, {"web_search_options": {}}, "/web_search_options"),
+        (COMPLETIONS, {"logprobs": 6}, "/logprobs"),
+        (COMPLETIONS, {"logprobs": True}, "/logprobs"),
+        (COMPLETIONS, {"suffix": "."}, "/suffix"),
         (COMPLETIONS, {"echo": True}, "/echo"),
         (COMPLETIONS, {"best_of": 3}, "/best_of"),
         (COMPLETIONS, {"prompt": []}, "/prompt"),
@@ -162,6 +184,7 @@ def test_what_is_refused(client: TestClient, lab: ModelServer, path: str, fields
 def test_fields_that_ask_for_nothing_are_fine(client: TestClient) -> None:
     neutral = {
         "tools": [], "tool_choice": "auto", "response_format": {"type": "text"}, "logprobs": False,
+        "parallel_tool_calls": True, "modalities": ["text"],
         "frequency_penalty": 0, "presence_penalty": 0.0, "n": 1, "user": "ann", "stop": None,
     }  # fmt: skip
     assert client.post(CHAT, json={"model": "judge", "messages": USER} | neutral).status_code == 200
@@ -183,29 +206,6 @@ def test_one_failure_of_several_is_the_answer(settings: Settings, database: Data
             client.portal.call(app.state.inference.close)  # type: ignore[union-attr]
 
 
-def test_the_framing_of_a_stream(client: TestClient) -> None:
-    body = {"model": "judge", "messages": USER, "stream": True, "stream_options": {"include_usage": True}}
-    answer = client.post(CHAT, json=body)
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    *events, last = answer.text.removesuffix("\n\n").split("\n\n")
-    assert last == "data: [DONE]"
-    chunks = [json.loads(event.removeprefix("data: ")) for event in events]
-    assert len({chunk["id"] for chunk in chunks}) == 1
-    assert [chunk["choices"] for chunk in chunks] == [
-        [{"index": 0, "delta": {"role": "assistant", "content": "echo hi"}, "finish_reason": "stop"}],
-        [],
-    ]
-    assert chunks[-1]["usage"]["total_tokens"] == 10
-
-
-@pytest.mark.parametrize("agent", ["LlamaStackClient/Python 0.3.5", "AsyncLlamaStackClient/Python 0.4.7"])
-def test_a_llama_stack_client_sees_no_end_mark(client: TestClient, agent: str) -> None:
-    body = {"model": "judge", "messages": USER, "stream": True}
-    answer = client.post(CHAT, json=body, headers={"User-Agent": agent})
-    (event,) = answer.text.removesuffix("\n\n").split("\n\n")
-    assert json.loads(event.removeprefix("data: "))["choices"][0]["delta"]["content"] == "echo hi"
-
-
 def test_openais_client_with_a_local_model(openai: OpenAI) -> None:
     whole = openai.chat.completions.create(
         model="tiny", messages=[{"role": "user", "content": "hello"}], temperature=0, max_tokens=12
@@ -213,12 +213,6 @@ def test_openais_client_with_a_local_model(openai: OpenAI) -> None:
     assert whole.usage is not None
     assert whole.usage.completion_tokens == 12
     assert whole.choices[0].finish_reason == "length"
-    stream = openai.chat.completions.create(
-        model="tiny", messages=[{"role": "user", "content": "hello"}], temperature=0, max_tokens=12, stream=True
-    )
-    chunks = list(stream)
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == whole.choices[0].message.content
-    assert chunks[-1].choices[0].finish_reason == "length"
     adapted = openai.chat.completions.create(
         model="tiny:epoch-1", messages=[{"role": "user", "content": "hello"}], temperature=0, max_tokens=12
     )
@@ -231,8 +225,122 @@ def test_openais_client_with_completions(openai: OpenAI) -> None:
     texts = [choice.text for choice in first.choices]
     assert texts == [choice.text for choice in again.choices]
     assert texts[0] != texts[1]
-    streamed = openai.completions.create(model="tiny", prompt="abc", max_tokens=8, seed=5, stream=True)
-    assert "".join(chunk.choices[0].text for chunk in streamed) == texts[0]
+
+
+def test_log_probabilities_of_a_local_model(openai: OpenAI) -> None:
+    greedy: dict[str, Any] = {"model": "tiny", "temperature": 0, "max_tokens": 6}
+    chat: Any = {"messages": USER, "logprobs": True, "top_logprobs": 3}
+    log_probs = openai.chat.completions.create(**greedy, **chat).choices[0].logprobs
+    assert log_probs is not None
+    assert log_probs.content is not None
+    assert len(log_probs.content) == 6
+    for token in log_probs.content:
+        # Greedy takes the likeliest, and it comes first.
+        assert (token.token, token.logprob) == (token.top_logprobs[0].token, token.top_logprobs[0].logprob)
+        assert [likely.logprob for likely in token.top_logprobs] == sorted(
+            (likely.logprob for likely in token.top_logprobs), reverse=True
+        )
+        assert token.logprob < 0
+    streamed = [
+        token
+        for chunk in openai.chat.completions.create(**greedy, **chat, stream=True)
+        if chunk.choices[0].logprobs is not None
+        for token in chunk.choices[0].logprobs.content or ()
+    ]
+    assert streamed == log_probs.content
+    text = openai.completions.create(**greedy, prompt="abc", logprobs=2).choices[0]
+    assert text.logprobs is not None
+    assert len(text.logprobs.tokens or ()) == len(text.logprobs.token_logprobs or ()) == 6
+    assert all(len(likely) <= 2 for likely in text.logprobs.top_logprobs or ())
+    assert (text.logprobs.text_offset or ())[:2] == [0, len((text.logprobs.tokens or ())[0])]
+    assert openai.completions.create(**greedy, prompt="abc").choices[0].logprobs is None
+
+
+def test_openais_client_gets_json_of_a_schema(openai: OpenAI) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1, "maximum": 9}}, "required": ["n"],
+              "additionalProperties": False}  # fmt: skip
+    formatted: Any = {"type": "json_schema", "json_schema": {"name": "one", "schema": schema, "strict": True}}
+    for stream in (False, True):
+        answer = openai.chat.completions.create(
+            model="tiny:epoch-1", messages=USER, response_format=formatted, max_tokens=200, stream=stream  # type: ignore[arg-type]
+        )  # fmt: skip
+        chunks: Any = answer if stream else [answer]
+        text = "".join((c.choices[0].delta if stream else c.choices[0].message).content or "" for c in chunks)
+        assert 1 <= json.loads(text)["n"] <= 9
+    with pytest.raises(BadRequestError) as caught:
+        formatted["json_schema"]["schema"] = {"type": "nothing"}
+        openai.chat.completions.create(model="tiny", messages=USER, response_format=formatted)
+    assert caught.value.body["errors"][0]["pointer"] == "/response_format/json_schema/schema"  # type: ignore[index]
+    with pytest.raises(BadRequestError) as caught:
+        openai.chat.completions.create(model="tiny", messages=USER, tools=[TOOL])  # type: ignore[list-item]
+    assert caught.value.body["errors"][0]["pointer"] == "/tools"  # type: ignore[index]
+
+
+def test_tools_and_formats_go_through_to_a_remote_model(client: TestClient, lab: ModelServer) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    lab.answer = lambda _body: {
+        "choices": [{"message": {"content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"}]
+    }
+    turns = [
+        *USER,
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "content": "7", "tool_call_id": "call_1"},
+    ]
+    formatted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+    named = {"type": "function", "function": {"name": "add"}}
+    other = {"type": "function", "function": {"name": "other"}}
+    for choice, sent in ((None, "auto"), ("auto", "auto"), ("required", "required"), (named, named)):
+        body = {"model": "judge", "messages": turns, "tools": [TOOL, other], "tool_choice": choice}
+        answer = client.post(CHAT, json=body | {"response_format": formatted}).json()
+        asked = lab.requests[-1][1]
+        assert (asked["messages"], asked["tools"], asked["tool_choice"]) == (turns, [TOOL, other], sent)
+        assert asked["response_format"] == formatted
+        assert answer["choices"][0] == {
+            "index": 0,
+            "message": {"role": "assistant", "content": None, "tool_calls": [call]},
+            "finish_reason": "tool_calls",
+            "logprobs": None,
+        }
+    client.post(CHAT, json={"model": "judge", "messages": USER, "tools": [TOOL], "tool_choice": "none"})
+    assert "tools" not in lab.requests[-1][1]
+
+
+def test_calls_of_a_remote_stream_come_whole(client: TestClient, lab: ModelServer) -> None:
+    def part(index: int, **function: str) -> dict[str, Any]:
+        identified = {"id": f"c{index}", "type": "function"} if "name" in function else {}
+        return {"delta": {"tool_calls": [{"index": index, **identified, "function": function}]}}
+
+    parts = [part(0, name="f", arguments=""), part(0, arguments='{"a'), part(0, arguments='": 1}'), part(1, name="g")]
+    events = [{"choices": [choice]} for choice in [*parts, {"delta": {}, "finish_reason": "tool_calls"}]]
+    lab.answer = lambda _body: web.Response(
+        text="".join(f"data: {json.dumps(event)}\n\n" for event in events), content_type="text/event-stream"
+    )
+    body = {"model": "judge", "messages": USER, "tools": [TOOL], "stream": True}
+    chunks = [
+        json.loads(line[6:]) for line in client.post(CHAT, json=body).text.splitlines() if line[6:].startswith("{")
+    ]
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    assert [(c["index"], c["id"], c["function"]) for d in deltas for c in d.get("tool_calls", ())] == [
+        (0, "c0", {"name": "f", "arguments": '{"a": 1}'}),
+        (1, "c1", {"name": "g", "arguments": "{}"}),
+    ]
+    assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_log_probabilities_of_a_remote_model(client: TestClient, lab: ModelServer) -> None:
+    likely = {"token": "x", "logprob": -0.1, "bytes": [120]}
+    tokens = [likely | {"top_logprobs": [likely]}]
+    lab.answer = lambda _body: {"choices": [{"message": {"content": "x"}, "logprobs": {"content": tokens}}]}
+    answer = client.post(CHAT, json={"model": "judge", "messages": USER, "logprobs": True, "top_logprobs": 1}).json()
+    assert answer["choices"][0]["logprobs"] == {"content": tokens, "refusal": None}
+    assert (lab.requests[-1][1]["logprobs"], lab.requests[-1][1]["top_logprobs"]) == (True, 1)
+    log_probs = {"tokens": ["x"], "token_logprobs": [-0.1], "top_logprobs": [{"x": -0.1}], "text_offset": [0]}
+    lab.answer = lambda _body: {"choices": [{"text": "x", "logprobs": log_probs}]}
+    answer = client.post(COMPLETIONS, json={"model": "judge", "prompt": "a", "logprobs": 1}).json()
+    assert answer["choices"][0]["logprobs"] == log_probs
+    assert lab.requests[-1][1]["logprobs"] == 1
+    lab.answer = lambda _body: {"choices": [{"text": "x", "logprobs": log_probs | {"token_logprobs": []}}]}
+    assert client.post(COMPLETIONS, json={"model": "judge", "prompt": "a", "logprobs": 1}).status_code == 502
 
 
 def test_openais_client_is_told_what_is_wrong(openai: OpenAI) -> None:

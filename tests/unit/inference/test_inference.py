@@ -47,3 +47,26 @@ def test_nothing_else_is_found(inference: Inference, tmp_path: Path) -> None:
 def test_a_provider_that_left_the_configuration(inference: Inference) -> None:
     with pytest.raises(InvalidRequestError, match="provider lab, which is not configured"):
         inference.engine(Model("judge", "lab", "judge-1"))
+
+
+def test_a_tokenizer_is_the_adapters_or_its_bases(inference: Inference, tmp_path: Path) -> None:
+    base, adapter = tmp_path / "models" / "base", tmp_path / "run"
+    for folder in (base, adapter):
+        folder.mkdir(parents=True)
+    inference.models.register(Model("tuned", "local", "run", job_id="job", base_model=str(base)))
+    (base / "tokenizer.json").write_text("{}")
+    assert inference.tokenizer_file("tuned") == base / "tokenizer.json"
+    (adapter / "tokenizer.json").write_text("{}")
+    assert inference.tokenizer_file("tuned") == adapter / "tokenizer.json"
+
+
+def test_a_tokenizer_that_is_not_here_is_refused(inference: Inference, tmp_path: Path) -> None:
+    # One of the hub that was never used is not fetched for this; one of nobody is unknown.
+    for name, sentence in [
+        ("org/other", "is not on this machine"),
+        (str(tmp_path / "models" / "none"), "is not on this machine"),
+        ("nobody/knows", "There is no model"),
+    ]:
+        with pytest.raises(InvalidRequestError, match=sentence) as caught:
+            inference.tokenizer_file(name)
+        assert caught.value.errors[0].pointer == "tokenizer"

@@ -58,6 +58,16 @@ def test_openais_client_lists_and_retrieves(server: AppServer) -> None:
     assert client.models.retrieve("run:epoch-1").object == "model"
 
 
+def test_hub_ids_that_the_settings_name_are_listed(settings: Settings, database: Database) -> None:
+    """A pattern names none, and a checkpoint or a registered model stands for itself."""
+    settings = settings.model_copy(update={"hub_models": ("org/one", "org/*", "run", "org/two")})
+    app = make_app(settings, database, {"local": remote_engine(""), "lab": remote_engine("")})
+    app.state.inference.models.register(Model("run", "lab", "run-1"))
+    listed = {model["id"]: model for model in TestClient(app).get("/v1/models").json()["data"]}
+    assert set(listed) == {"run", "org/one", "org/two"}
+    assert (listed["run"]["provider_id"], listed["org/one"]["provider_resource_id"]) == ("lab", "org/one")
+
+
 def test_codes(settings: Settings, database: Database) -> None:
     app = make_app(settings, database, {"local": remote_engine(""), "lab": remote_engine("")})
     app.state.inference.models.register(Model("run:epoch-1", "local", "run/1", job_id="run"))

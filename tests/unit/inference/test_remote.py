@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from model_server import ModelServer
-from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
+from paddock.errors import BackendAwayError, BackendError, BackendTimeoutError, InvalidRequestError
 from paddock.inference.engine import Model, Sampling
 from paddock.inference.remote import RemoteEngine
 from paddock.settings import Provider, RemoteConfig
@@ -121,11 +121,17 @@ def test_a_server_that_recovers_is_asked_again(statuses: tuple[int, ...]) -> Non
         assert len(server.requests) == len(statuses) + 1
 
 
-def test_a_server_that_does_not_is_given_up() -> None:
-    with ModelServer(failing(*[503] * 99)) as server:
-        with pytest.raises(BackendError, match="The provider lab answered HTTP 503"):
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(502, BackendAwayError), (503, BackendAwayError), (504, BackendAwayError), (500, BackendError)],
+)
+def test_a_server_that_does_not_is_given_up(status: int, error: type[BackendError]) -> None:
+    """What stands before a server that is away says so; 500 comes from one that is there."""
+    with ModelServer(failing(*[status] * 99)) as server:
+        with pytest.raises(BackendError, match=f"The provider lab answered HTTP {status}") as caught:
             chat(server.base_url)
         assert len(server.requests) == 4
+    assert type(caught.value) is error
 
 
 def test_retry_after_is_kept() -> None:
@@ -135,7 +141,7 @@ def test_retry_after_is_kept() -> None:
         assert time.monotonic() - started_at >= 1
     with ModelServer(failing(429, headers={"Retry-After": "3600"})) as server:
         started_at = time.monotonic()
-        with pytest.raises(BackendError, match="429"):
+        with pytest.raises(BackendAwayError, match="429"):
             chat(server.base_url)
         assert time.monotonic() - started_at < 1
         assert len(server.requests) == 1
@@ -180,7 +186,9 @@ def test_a_late_answer_is_a_timeout() -> None:
 
 
 def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BackendError, match=r"The provider lab cannot be reached \(ClientConnectorError\)") as caught:
+    with pytest.raises(
+        BackendAwayError, match=r"The provider lab cannot be reached \(ClientConnectorError\)"
+    ) as caught:
         chat("http://127.0.0.1:9/v1")
     assert "127.0.0.1" not in caught.value.detail
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,6 +94,24 @@ def test_the_worker_says_so_once_it_can(database: _FillingDatabase, settings: Se
     assert (job.status, job.retryable, job.num_lost) == ("failed", True, 0)
     assert job.error == "The disk is full. Make room, then send the request again."
     assert [event["event"] for event in jobs.events("a")] == ["submitted", "started", "failed"]
+
+
+def test_a_job_whose_log_has_no_room_is_not_begun(
+    database: _FillingDatabase, settings: Settings, data_dir: DataDir
+) -> None:
+    jobs = JobStore(database)
+
+    def start(_job: Job, _settings: Settings, _log_file: Path) -> local.JobProcess:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    worker = Worker(settings, data_dir, jobs, start)
+    for job_id in ("a", "b"):
+        jobs.submit(NewJob(job_id, "eval", {}))
+    worker.tend()
+    for job_id in ("a", "b"):
+        job = jobs.get(job_id)
+        assert (job.status, job.retryable, job.num_lost) == ("failed", True, 0)
+        assert job.error == "The disk is full. Make room, then send the request again."
 
 
 def test_clearing_away_is_tried_again_another_time(database: _FillingDatabase, data_dir: DataDir) -> None:

@@ -225,9 +225,10 @@ def test_a_kind_that_is_full_waits(jobs: JobStore) -> None:
 def test_a_job_that_is_put_off_waits_and_goes_on(jobs: JobStore) -> None:
     job = _started(jobs)
     with jobs.database.write() as connection:
-        states.retry(connection, jobs.database.now(), "a", job.attempt, "No answer.", delay_seconds=30)
+        states.retry(connection, jobs.database.now(), "a", job.attempt, "No answer.", delay_seconds=30, num_retries=1)
     assert jobs.claim(worker_id="w", lease_seconds=30) is None
     put_off = jobs.get("a")
+    assert put_off.put_off == jobs.list()[0].put_off == "No answer. Again in 30 s."
     assert put_off.not_before is not None
     assert (put_off.status, put_off.num_retries, put_off.num_lost) == (JobStatus.SCHEDULED, 1, 0)
     assert jobs.events("a")[-1]["detail"] == "No answer. Again in 30 s."
@@ -235,7 +236,7 @@ def test_a_job_that_is_put_off_waits_and_goes_on(jobs: JobStore) -> None:
         connection.execute(sa.update(jobs_table).values(not_before=jobs_table.c.not_before - 31))
     again = jobs.claim(worker_id="w", lease_seconds=30)
     assert again is not None
-    assert (again.attempt, again.not_before) == (2, None)
+    assert (again.attempt, again.not_before, again.put_off) == (2, None, None)
     assert jobs.cancel("a").status is JobStatus.CANCELLED
 
 

@@ -46,9 +46,18 @@ def _batch(*packs: tuple[int, ...]) -> Batch:
     return batches.collate(ROWS, packs, pad_id=0)
 
 
-def test_log_probs_are_those_of_the_plain_model(tiny_llama: Path) -> None:
-    """Padding, and the output layer on chosen places alone, against each row by itself with all its logits."""
+def _padded(trainee: Trainee) -> Trainee:
+    """The same as on a GPU, or for a model that attends in its own way: batches with padding, all logits at once."""
+    trainee.model.set_attn_implementation("sdpa")
+    return replace(trainee, attends_by_row=False, fuses_head=False)
+
+
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_log_probs_are_those_of_the_plain_model(tiny_llama: Path, is_padded: bool) -> None:
+    """Rows joined or padded, and the output layer on chosen places alone, against each row by itself with all its logits."""
     trainee = _load(tiny_llama, None)
+    assert (trainee.attends_by_row, trainee.fuses_head) == (True, True)
+    trainee = _padded(trainee) if is_padded else trainee
     log_probs_N, is_target_BT = trainee.log_probs(_batch((0,), (1,), (2,)))
     plain = AutoModelForCausalLM.from_pretrained(tiny_llama).double()
     expected = []
@@ -68,12 +77,15 @@ def _gradients(trainee: Trainee, *parts: Batch) -> dict[str, torch.Tensor]:
 
 
 def test_the_same_rows_give_the_same_gradients_however_they_stand(tiny_llama: Path) -> None:
-    """One batch, several accumulated, and one pack; and with activations computed anew."""
+    """One batch, several accumulated, and one pack; with padding; and with activations computed anew."""
     trainee = _load(tiny_llama, None)
     expected = _gradients(trainee, _batch((0,), (1,), (2,)))
     recomputing = _load(tiny_llama, None, efficiency_config={"enable_activation_checkpointing": True})
     recomputing.model.train()
+    padded = _padded(_load(tiny_llama, None))
     variants = {
+        "padded": _gradients(padded, _batch((0,), (1,), (2,))),
+        "packed and padded": _gradients(padded, _batch((2, 0), (1,))),
         "accumulated": _gradients(trainee, _batch((0,)), _batch((1,), (2,))),
         "packed": _gradients(trainee, _batch((0, 1, 2))),
         "packed in two": _gradients(trainee, _batch((2, 0), (1,))),
@@ -92,7 +104,7 @@ def test_the_same_rows_give_the_same_gradients_however_they_stand(tiny_llama: Pa
 
 
 def test_rows_that_see_each_other_are_noticed(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainee = _load(tiny_llama, None)
+    trainee = _padded(_load(tiny_llama, None))
     adapters.check_packing(trainee, ROWS, [(0,), (1, 2)], pad_id=0)
     # Without positions that begin anew, the second row sees the first.
     plain = batches.collate

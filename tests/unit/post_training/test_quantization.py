@@ -21,7 +21,6 @@ from paddock.inference.engine_messages import CompletionRequest, GenerationAnswe
 from paddock.inference.local_models.loading import LoadedModels
 from paddock.inference.local_models.model_files import ModelFiles
 from paddock.inference.local_models.queue import Work
-from paddock.jobs import states
 from paddock.post_training import adapters, config, machine, qat, quantized_base
 from paddock.post_training.adapters import Trainee
 from paddock.post_training.config import QUANTIZERS, Qat
@@ -219,10 +218,9 @@ def test_layers_of_another_kind(resources: Resources, tmp_path: Path) -> None:
     save_byte_tokenizer(folder)
     resources.inference.models.register(Model("gpt2", "local", str(folder)))
     add_dataset(resources, "chats", chats(4))
-    with pytest.raises(InvalidRequestError, match="can be quantised"):
-        run(resources, sft_request("qat", training("chats"), model="gpt2", algorithm_config=_qat()))
-    with resources.database.write() as connection:
-        states.fail(connection, 0.0, "qat", 1, "refused")
+    with pytest.raises(InvalidRequestError, match="can be quantised") as refusal:
+        submit(resources, sft_request("qat", training("chats"), model="gpt2", algorithm_config=_qat()))
+    assert [error.pointer for error in refusal.value.errors] == ["/algorithm_config"]
     algorithm = QLORA | {"lora_attn_modules": ["c_attn"], "apply_lora_to_mlp": False}
     run(resources, sft_request("tune", training("chats"), model="gpt2", algorithm_config=algorithm))
     exact = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), _folder(resources, "tune"))

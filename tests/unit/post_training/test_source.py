@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -104,15 +103,3 @@ def test_sequences_are_as_long_as_asked_or_as_the_model_takes(tiny_llama: Path) 
     assert source.sequence_limit({"text_config": {"max_position_embeddings": 1024}}, None) == 1024
     assert source.sequence_limit({}, None) == 2048
     assert source.sequence_limit({"max_position_embeddings": 131072}, 4096) == 4096
-
-
-def test_templates_are_found_where_tokenizers_keep_them(tiny_llama: Path, tmp_path: Path) -> None:
-    assert source.has_chat_template(tiny_llama)
-    folder = tmp_path / "copy"
-    shutil.copytree(tiny_llama, folder)
-    template = (folder / "chat_template.jinja").read_text()
-    (folder / "chat_template.jinja").unlink()
-    assert not source.has_chat_template(folder)
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": template}))
-    assert source.has_chat_template(folder)

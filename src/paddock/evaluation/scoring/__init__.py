@@ -6,9 +6,12 @@ score rows into results; how sure those are is the business of `evaluation.stati
 
 from __future__ import annotations
 
+from paddock.evaluation.scoring.bfcl import BFCL
+from paddock.evaluation.scoring.braintrust import BRAINTRUST
 from paddock.evaluation.scoring.docvqa import DOCVQA
 from paddock.evaluation.scoring.equality import EQUALITY
 from paddock.evaluation.scoring.function import ScoringFunction
+from paddock.evaluation.scoring.ifeval import IFEVAL
 from paddock.evaluation.scoring.judge import JUDGE
 from paddock.evaluation.scoring.math_response import MATH_RESPONSE
 from paddock.evaluation.scoring.multiple_choice import MULTIPLE_CHOICE
@@ -22,9 +25,12 @@ SCORING_FUNCTIONS: dict[str, ScoringFunction] = {
     "basic::regex_parser_multiple_choice_answer": MULTIPLE_CHOICE,
     "basic::regex_parser_math_response": MATH_RESPONSE,
     "basic::docvqa": DOCVQA,
+    "basic::ifeval": IFEVAL,
+    "basic::bfcl": BFCL,
     "llm-as-judge::base": JUDGE,
     "llm-as-judge::405b-simpleqa": SIMPLEQA,
     **TEXT_OVERLAP,
+    **BRAINTRUST,
 }
 """Function id → what it does. A job stores the id, so an id keeps its meaning."""
 

@@ -10,15 +10,20 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from paddock.evaluation.schemas import AggregationFunctionType
-from paddock.evaluation.scoring.function import Score
+from paddock.evaluation.schemas import AggregationFunctionType, LLMAsJudgeScoringFnParams
+from paddock.evaluation.scoring.function import Params, Score, aggregations
+from paddock.evaluation.scoring.verdicts import AgreementTally
 from paddock.evaluation.statistics import intervals, means
 from paddock.evaluation.statistics.intervals import Interval
 from paddock.evaluation.statistics.means import Estimate
 
 Result = dict[str, Any]
+
+AGREEMENT = "agreement"
+"""What a repeated judge's agreement with itself is called among its aggregated results."""
 
 
 class Number(NamedTuple):
@@ -29,28 +34,46 @@ class Number(NamedTuple):
     cluster: str | None
 
 
+@dataclass
+class Judged:
+    """What is told besides of scores that a judge gave: the range that they lie in, where it is known, and how much the
+    judge agrees with itself."""
+
+    score_range: tuple[float, float] | None
+    agreement: AgreementTally = field(default_factory=AgreementTally)
+
+
 class Aggregator:
     """Takes in score rows one by one, in row order, and keeps of each no more than a number."""
 
-    def __init__(self, functions: Sequence[AggregationFunctionType]) -> None:
+    def __init__(self, functions: Sequence[AggregationFunctionType], judge: Judged | None = None) -> None:
         self._functions = functions
+        self._judge = judge
         self._num_total = 0
         self._numbers: list[Number] = []
+        self._failures: list[Number] = []
         self._categories: Counter[str] = Counter()
 
     def add(self, row: Score) -> None:
         """Count a score row, a failed one (`score` null) included."""
         self._num_total += 1
+        if self._judge is not None:
+            self._judge.agreement.add(row)
         score = row.get("score")
+        weight, cluster = float(row.get("weight", 1.0)), row.get("cluster")
+        if not isinstance(score, int | float):
+            self._failures.append(Number(0.0, weight, cluster))
         if score is None:
             return
         self._categories[score if isinstance(score, str) else str(score)] += 1
         if isinstance(score, int | float):
-            self._numbers.append(Number(float(score), float(row.get("weight", 1.0)), row.get("cluster")))
+            self._numbers.append(Number(float(score), weight, cluster))
 
     def results(self) -> dict[str, Result]:
         """`{function: {…}}`, as `aggregated_results` has it."""
-        return {function.value: self._result(function) for function in self._functions}
+        results = {function.value: self._result(function) for function in self._functions}
+        agreement = None if self._judge is None else self._judge.agreement.result()
+        return results if agreement is None else results | {AGREEMENT: agreement}
 
     def _result(self, function: AggregationFunctionType) -> Result:
         if function is AggregationFunctionType.CATEGORICAL_COUNT:
@@ -62,11 +85,38 @@ class Aggregator:
             clusters = _clusters(self._numbers)
             if clusters is not None:
                 result["num_clusters"] = means.num_clusters(clusters)
+            if self._judge is not None:
+                result["if_failed"] = self._bounds(function)
         return result | {
             "num_total": self._num_total,
             "num_scored": num_scored,
             "num_failed": self._num_total - num_scored,
         }
+
+    def _bounds(self, function: AggregationFunctionType) -> Result | None:
+        """What the result would be if all that failed had the least score, and if all had the greatest: those that the
+        judge can give, where it says so, else those that it gave. None if there is no score at all."""
+        assert self._judge is not None
+        if not self._numbers:
+            return None
+        values = [number.value for number in self._numbers]
+        low, high = self._judge.score_range or (min(values), max(values))
+        if function is AggregationFunctionType.ACCURACY:
+            low, high = 0.0, 1.0  # right is a score of 1, whatever else a judge can give
+        worst, best = (
+            _NUMERIC[function](self._numbers + [failure._replace(value=value) for failure in self._failures])
+            for value in (low, high)
+        )
+        return {"worst": worst[function.value], "best": best[function.value], "score_range": [low, high]}
+
+
+def aggregator_of(params: Params) -> Aggregator:
+    """What aggregates the scores of a function with these parameters."""
+    judge = None
+    if isinstance(params, LLMAsJudgeScoringFnParams):
+        score_range = (0.0, 1.0) if params.pairwise is not None else params.score_range
+        judge = Judged(None if score_range is None else (score_range[0], score_range[1]))
+    return Aggregator(aggregations(params), judge)
 
 
 def accuracy(numbers: Sequence[Number]) -> Result:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from paddock.evaluation.schemas import (
     AggregationFunctionType,
@@ -12,6 +12,7 @@ from paddock.evaluation.schemas import (
     LLMAsJudgeScoringFnParams,
     RegexParserScoringFnParams,
 )
+from paddock.inference.engine import Sampling
 
 Params = BasicScoringFnParams | RegexParserScoringFnParams | LLMAsJudgeScoringFnParams
 
@@ -19,8 +20,19 @@ Score = dict[str, Any]
 """A score row: `score`, a number or a text, and whatever else the function has to say. In a row that could not be
 scored it is null, and `error` says why."""
 
-Ask = Callable[[str], Awaitable[str]]
-"""How a function asks its judge: a prompt, and the judge's reply. Raises `CannotScoreError`."""
+GREEDY = Sampling(temperature=0.0)
+
+
+class Ask(Protocol):
+    """How a function asks its judge."""
+
+    async def __call__(self, prompt: str, sampling: Sampling = GREEDY) -> str:
+        """The judge's reply. Raises `CannotScoreError`."""
+        ...
+
+    async def similarities(self, text: str, others: Sequence[str]) -> list[float]:
+        """How alike a text and each of the others are, by the embedding model. Raises `CannotScoreError`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,8 @@ class Sample:
     input_query: str | None
     expected_answer: str | None
     generated_answer: str
+    row: Mapping[str, Any] = field(default_factory=dict)
+    """The row itself, for functions that read columns of their own."""
 
 
 class CannotScoreError(Exception):
@@ -48,6 +62,8 @@ class Scorer:
 
     score: Callable[[Sample, Ask], Awaitable[Score]]
     needs_expected_answer: bool
+    columns: tuple[str, ...] = ()
+    """What a row must have besides, to be taken on at all."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +77,8 @@ class ScoringFunction:
     prepare: Callable[[Any, str], Scorer]
     """Parameters (of the class of `defaults`, complete) and their JSON pointer → what scores with them. Raises
     `InvalidRequestError`."""
+    asks_judge: bool = True
+    """Whether one with a judge's parameters asks it."""
 
 
 def completed(params: Params, defaults: Params) -> Params:
@@ -69,6 +87,15 @@ def completed(params: Params, defaults: Params) -> Params:
     assert type(params) is type(defaults)
     given = {name: getattr(params, name) for name in type(defaults).model_fields}
     return defaults.model_copy(update={name: value for name, value in given.items() if value not in (None, [])})
+
+
+def replies(score: Score) -> list[str]:
+    """All that a judge said about a score row, in the order in which it was asked."""
+    if "judge_replies" in score:
+        return list(score["judge_replies"])
+    if "verdicts" in score:
+        return [verdict["judge_feedback"] for verdict in score["verdicts"]]
+    return [score["judge_feedback"]] if "judge_feedback" in score else []
 
 
 def aggregations(params: Params) -> list[AggregationFunctionType]:

@@ -35,12 +35,12 @@ _lock = threading.Lock()
 T = TypeVar("T")
 
 
-def require(pointer: str, *modules: str) -> None:
+def require(pointer: str, *modules: str, extra: str = _EXTRA) -> None:
     """Raise `InvalidRequestError` unless these are installed; nothing is imported."""
-    missing = [name for name in ("pebble", *modules) if importlib.util.find_spec(name) is None]
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         raise InvalidRequestError(
-            f"This scoring function needs {', '.join(missing)}, which the server lacks: pip install 'paddock[{_EXTRA}]'",
+            f"This scoring function needs {', '.join(missing)}, which the server lacks: pip install 'paddock[{extra}]'",
             pointer=pointer,
         )
 

@@ -2,7 +2,8 @@
 
 They mean what they mean to the `regex` module, which reads Python's syntax. RE2 runs them, in linear time, where it
 means the same; its classes are ASCII and its `$` knows no last newline, so there it gets only texts for which that makes
-no difference. The rest (look-around, back-references, other texts) is run by `regex` itself, which stops at a deadline.
+no difference. The rest (look-around, back-references, other texts) is run by `regex` itself, in a process that stops at a
+deadline and is killed if it does not.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from itertools import takewhile
+from typing import Any, NamedTuple
 
 import re2
 import regex
 
 from paddock.errors import InvalidRequestError
+from paddock.evaluation.scoring import killable
 from paddock.evaluation.scoring.function import CannotScoreError
 
 MAX_TEXT_BYTES = 64 * 1024
@@ -30,8 +33,7 @@ MAX_PATTERNS = 100
 TIMEOUT_SECONDS = 1.0
 """Of processor time, for all the patterns of one row together."""
 
-
-# Its threads wait for regexes at worst until their deadline; the default pool is left to the database.
+# RE2 searches here; the default pool is left to the database.
 _POOL = ThreadPoolExecutor(max_workers=4, thread_name_prefix="regexes")
 
 # What RE2 reads as something else whatever the text: POSIX classes, Unicode properties, braces that count nothing,
@@ -48,29 +50,34 @@ _NOT_PLAIN = re.compile(r"[^\x00-\x7f]|[\x0b\x1c-\x1f]")
 _LACKING_IN_RE2 = re.compile(r"\(\?(?:=|!|<=|<!|>)|\\[1-9]|\(\?P=\w+\)|\\Z|\\u[0-9a-fA-F]{4}|(?<=[*+?}])\+")
 
 
+Match = tuple[str | None, ...]
+"""A match as (whole, group 1, …)."""
+
+
 @dataclass(frozen=True)
 class Pattern:
     """A compiled regex."""
 
     source: str
     _linear: Any | None
-    _backtracking: Any
     _plain_text_only: bool
 
-    def search(self, text: str, deadline: float) -> Sequence[str | None] | None:
-        """The first match in `text`, as (whole, group 1, …), or None. Raises `CannotScoreError` at `deadline`
-        (`time.monotonic`)."""
-        if self._linear is not None and not (self._plain_text_only and _is_special(text)):
-            match = self._linear.search(text)
-        else:
-            try:
-                # concurrent: without the interpreter's lock, so that other threads go on meanwhile.
-                match = self._backtracking.search(
-                    text, timeout=max(deadline - time.monotonic(), 0.001), concurrent=True
-                )
-            except TimeoutError:
-                raise CannotScoreError(f"The regex {self.source!r} took longer than {TIMEOUT_SECONDS:g} s.") from None
+    def is_linear_on(self, text: str) -> bool:
+        """Whether RE2 finds in this text what `regex` would."""
+        return self._linear is not None and not (self._plain_text_only and _is_special(text))
+
+    def search(self, text: str) -> Match | None:
+        """The first match, by RE2, in a text that `is_linear_on`."""
+        assert self._linear is not None
+        match = self._linear.search(text)
         return None if match is None else (match.group(), *match.groups())
+
+
+class Backtracked(NamedTuple):
+    """What `regex` found: the first match, or the pattern at which time was up."""
+
+    match: Match | None
+    too_slow: str | None = None
 
 
 def compile_all(sources: Sequence[str], pointer: str) -> tuple[Pattern, ...]:
@@ -83,20 +90,34 @@ def compile_all(sources: Sequence[str], pointer: str) -> tuple[Pattern, ...]:
 async def find(patterns: Sequence[Pattern], text: str) -> str | None:
     """What the first pattern that matches captured: its first group that took part, or all of its match where it has no
     groups. Searched for beside the event loop. Raises `CannotScoreError` for a text too long, or at the deadline."""
-    match = await asyncio.get_running_loop().run_in_executor(_POOL, first_match, patterns, text)
+    if len(text.encode(errors="replace")) > MAX_TEXT_BYTES:
+        raise CannotScoreError(f"The text is longer than the {MAX_TEXT_BYTES // 1024} KB that regexes are run on.")
+    linear = list(takewhile(lambda pattern: pattern.is_linear_on(text), patterns))
+    match = await asyncio.get_running_loop().run_in_executor(_POOL, _first_match, linear, text)
+    others = [pattern.source for pattern in patterns[len(linear) :]]
+    if match is None and others:
+        found = await killable.call(backtrack, text, *others)
+        if found.too_slow is not None:
+            raise CannotScoreError(f"The regex {found.too_slow!r} took longer than {TIMEOUT_SECONDS:g} s.")
+        match = found.match
     return None if match is None else next((group for group in match[1:] if group is not None), match[0])
 
 
-def first_match(patterns: Sequence[Pattern], text: str) -> Sequence[str | None] | None:
-    """The first match of the first pattern that has one, as (whole, group 1, …), or None. See `find`."""
-    if len(text.encode(errors="replace")) > MAX_TEXT_BYTES:
-        raise CannotScoreError(f"The text is longer than the {MAX_TEXT_BYTES // 1024} KB that regexes are run on.")
-    deadline = time.monotonic() + TIMEOUT_SECONDS
-    for pattern in patterns:
-        match = pattern.search(text, deadline)
+def backtrack(text: str, *sources: str) -> Backtracked:
+    """The first match of the first of these regexes that has one. For a process of its own."""
+    deadline = time.process_time() + TIMEOUT_SECONDS
+    for source in sources:
+        try:
+            match = regex.compile(source).search(text, timeout=max(deadline - time.process_time(), 0.001))
+        except TimeoutError:
+            return Backtracked(None, too_slow=source)
         if match is not None:
-            return match
-    return None
+            return Backtracked((match.group(), *match.groups()))
+    return Backtracked(None)
+
+
+def _first_match(patterns: Sequence[Pattern], text: str) -> Match | None:
+    return next((match for pattern in patterns if (match := pattern.search(text)) is not None), None)
 
 
 def _compile(source: str, pointer: str) -> Pattern:
@@ -107,13 +128,12 @@ def _compile(source: str, pointer: str) -> Pattern:
     if linear is None and _compile_re2(_LACKING_IN_RE2.sub(_stand_in, source)) is None:
         raise InvalidRequestError(f"The regex {source!r} is not valid, or larger than is run here.", pointer=pointer)
     try:
-        backtracking = regex.compile(source)
+        regex.compile(source)
     except (regex.error, OverflowError, RecursionError) as error:
         raise InvalidRequestError(f"The regex {source!r} is not valid: {error}.", pointer=pointer) from None
     return Pattern(
         source=source,
         _linear=None if _OTHER_MEANING.search(source) else linear,
-        _backtracking=backtracking,
         _plain_text_only=_PLAIN_TEXT_ONLY.search(source) is not None or not source.isascii(),
     )
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from paddock.inference.local_models import kv_cache, sampling
+from paddock.inference.local_models.constraint import Constraint
 from paddock.inference.local_models.forward import forward, pad_left, position_offset
 from paddock.inference.local_models.sampling import Knobs
 
@@ -22,6 +23,14 @@ MAX_POSITIONS = 65_536
 
 _MAX_PREFILL_POSITIONS = 16_384
 """Rows times columns of prompts that are read in one pass: it bounds the memory of activations."""
+
+
+class Choice(NamedTuple):
+    """A token that was chosen, its log-probability, and the likeliest in its place with theirs."""
+
+    token_id: int
+    logprob: float
+    likeliest: list[tuple[int, float]]
 
 
 @dataclass(eq=False)
@@ -41,8 +50,15 @@ class Sequence:
     """Called once, with the generated tokens and the reason for the end: `stop` or `length`."""
     images: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """What the model's processor made of the prompt's images, for the pass that reads the prompt."""
+    extend: Callable[[list[int]], None] = lambda _ids: None
+    """Called with the generated tokens after each that is not the last."""
+    constraint: Constraint | None = None
+    """What the answer may hold."""
+    num_likely: int | None = None
+    """How many of the likeliest are noted in each token's place; None if no probabilities are."""
     position_offset: int = 0
     generated_ids: list[int] = field(default_factory=list)
+    choices: list[Choice] = field(default_factory=list)
 
     @property
     def num_positions(self) -> int:
@@ -52,11 +68,15 @@ class Sequence:
     def accept(self, token_id: int) -> bool:
         """Add a token. False once the answer has come to its end and went out, or nobody waits for it."""
         self.generated_ids.append(token_id)
-        if token_id in self.end_ids or self.is_stopped(self.generated_ids):
+        if self.constraint is not None:
+            self.constraint.consume(token_id)
+        is_complete = self.constraint is not None and self.constraint.is_complete
+        if token_id in self.end_ids or is_complete or self.is_stopped(self.generated_ids):
             self.finish(self.generated_ids, "stop")
         elif len(self.generated_ids) >= self.max_new_tokens:
             self.finish(self.generated_ids, "length")
         else:
+            self.extend(self.generated_ids)
             return not self.is_abandoned()
         return False
 
@@ -147,13 +167,24 @@ def _advance(
     rows: list[Sequence], logits_BV: torch.Tensor, cache: Any, mask_BT: torch.Tensor
 ) -> tuple[list[Sequence], torch.Tensor]:
     """Choose each row's next token. Returns the rows that go on, and their mask; the cache holds those alone."""
+    noted = {row: logits_BV[row].log_softmax(dim=-1) for row, s in enumerate(rows) if s.num_likely is not None}
     for row, sequence in enumerate(rows):
         penalty = sequence.knobs.repetition_penalty
         if penalty != 1.0:
             token_ids = sequence.prompt_ids + sequence.generated_ids
             logits_BV[row] = sampling.penalize(logits_BV[row], token_ids, penalty)
+        if sequence.constraint is not None:
+            logits_BV[row] = sequence.constraint.limit(logits_BV[row])
     tokens = sampling.choose(logits_BV, [sequence.knobs for sequence in rows]).tolist()
+    for row, log_probs_V in noted.items():
+        rows[row].choices.append(_choice(tokens[row], log_probs_V, rows[row].num_likely or 0))
     going_on = [row for row, sequence in enumerate(rows) if sequence.accept(tokens[row])]
     if going_on and len(going_on) < len(rows):
         mask_BT = kv_cache.keep_rows(cache, mask_BT, going_on)
     return [rows[row] for row in going_on], mask_BT
+
+
+def _choice(token_id: int, log_probs_V: torch.Tensor, num_likely: int) -> Choice:
+    top = log_probs_V.topk(min(num_likely, len(log_probs_V)))
+    likeliest = list(zip(top.indices.tolist(), top.values.tolist(), strict=True))
+    return Choice(token_id, float(log_probs_V[token_id]), likeliest)

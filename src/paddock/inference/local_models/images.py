@@ -34,7 +34,7 @@ def take_out(messages: list[dict[str, Any]]) -> Illustrated:
     """Part turns and their images. Raises `InvalidRequestError` naming an image that cannot be read."""
     turns, images = [], []
     for index, message in enumerate(messages):
-        content = message["content"]
+        content = message["content"] or ""
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
         shown = []
         for part_index, part in enumerate(parts):

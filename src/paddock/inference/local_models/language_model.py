@@ -11,8 +11,9 @@ import contextlib
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 import torch
@@ -21,12 +22,15 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Auto
 
 from paddock.errors import InvalidRequestError
 from paddock.inference.engine import Sampling
-from paddock.inference.engine_messages import ChatRequest, CompletionRequest, GenerationAnswer
+from paddock.inference.engine_messages import ChatRequest, CompletionRequest
 from paddock.inference.local_models import generate, images, model_files
+from paddock.inference.local_models.constraint import Constraint, Constraints
+from paddock.inference.local_models.draft import Calling, Draft
 from paddock.inference.local_models.forward import has_cache
 from paddock.inference.local_models.generate import Sequence
 from paddock.inference.local_models.queue import Work
 from paddock.inference.local_models.sampling import Knobs
+from paddock.inference.local_models.tool_calls import form_of, turns_for_template
 
 DEFAULT_MAX_TOKENS = 256
 """The length of an answer, where neither the request nor the model's `generation_config` says it."""
@@ -41,11 +45,14 @@ _NO_LIMIT = 10**9
 """Contexts at and above it are a tokenizer's way to say that it knows none."""
 
 
-class Variant(NamedTuple):
+@dataclass
+class Variant:
     """What makes a model of a base: the adapter over it, or none, and the tokenizer."""
 
     adapter_name: str | None
     tokenizer: Any
+    constraints: Constraints | None = None
+    """What limits answers to formats, once one is asked for."""
 
 
 class Weights:
@@ -125,7 +132,7 @@ class LanguageModel:
         self.model_id = model_id
         self.tokenizer = variant.tokenizer
         self._weights = weights
-        self._adapter_name = variant.adapter_name
+        self._variant = variant
         config = weights.model.config.get_text_config()
         self._defaults = weights.model.generation_config
         ends = (self._defaults.eos_token_id, config.eos_token_id, self.tokenizer.eos_token_id)
@@ -136,7 +143,7 @@ class LanguageModel:
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
         """The module that computes, with this model's adapter switched on."""
-        return self._weights.using(self._adapter_name)
+        return self._weights.using(self._variant.adapter_name)
 
     def generate(self, works: list[Work], more: Callable[[int], list[Work]], *, max_rows: int) -> None:
         """Answer chats and completions, and those that `more(limit)` gives meanwhile."""
@@ -157,42 +164,90 @@ class LanguageModel:
     def _sequence(self, work: Work) -> Sequence:
         request = work.request
         assert isinstance(request, ChatRequest | CompletionRequest)
+        sampling = request.sampling
         inputs: dict[str, torch.Tensor] = {}
+        calling = None
         if isinstance(request, ChatRequest):
-            prompt_ids, inputs = self._encode_chat(request.messages)
+            calling = self._calling(request)
+            prompt_ids, inputs = self._encode_chat(request, calling)
         else:
             prompt_ids = self._encode_text(request.prompt)
-        max_new_tokens = self._max_new_tokens(len(prompt_ids), request.sampling.max_tokens)
-        stop = request.sampling.stop
         # A stop sequence that is one special token never shows in the text: it ends the answer like the model's own.
         special_ids = self.tokenizer.get_added_vocab()
-        end_ids = self._end_ids | {special_ids[text] for text in stop if text in special_ids}
-
-        def finish(ids: list[int], reason: str) -> None:
-            text_ids = ids[:-1] if ids[-1] in end_ids else ids
-            text = self._answer_text(request, prompt_ids, text_ids)
-            work.finish(GenerationAnswer(_cut(text, stop), reason, len(prompt_ids), len(ids)))
-
-        return Sequence(
+        end_ids = self._end_ids | {special_ids[text] for text in sampling.stop if text in special_ids}
+        draft = Draft(work, self.tokenizer, prompt_ids, end_ids, calling)
+        sequence = Sequence(
             prompt_ids=prompt_ids,
-            max_new_tokens=max_new_tokens,
-            knobs=self._knobs(request.sampling),
+            max_new_tokens=self._max_new_tokens(len(prompt_ids), sampling.max_tokens),
+            knobs=self._knobs(sampling),
             end_ids=end_ids,
-            is_stopped=self._stop_check(stop),
-            is_abandoned=lambda: work.is_abandoned,
-            finish=finish,
+            is_stopped=draft.is_stopped,
+            is_abandoned=work.answer.done,  # cancelled, or failed by its constraint
+            finish=lambda ids, reason: draft.finish(ids, sequence.choices, reason),
             images=inputs,
+            extend=lambda ids: draft.extend(ids, sequence.choices),
+            constraint=self._constraint(work, request, calling),
+            num_likely=sampling.num_likely,
         )
+        return sequence
 
-    def _encode_chat(self, messages: list[dict[str, Any]]) -> tuple[list[int], dict[str, torch.Tensor]]:
+    def _calling(self, request: ChatRequest) -> Calling | None:
+        """How the answer may call tools; None if there are none. Raises `InvalidRequestError` if this model cannot."""
+        uses = next((i for i, m in enumerate(request.messages) if m["role"] == "tool" or m.get("tool_calls")), None)
+        if request.tools is None and uses is None:
+            return None
+        template = "" if self.tokenizer.chat_template is None else self.tokenizer.get_chat_template(None, [{}])
+        form = form_of(template)
+        if form is None:
+            raise InvalidRequestError(
+                f"The chat template of {self.model_id} takes no tools, or in a form that is not read here: those of Hermes "
+                "and Qwen, Llama 3 and Mistral are.",
+                pointer="/tools" if request.tools is not None else f"/messages/{uses}",
+            )
+        if request.tools is None:
+            return None
+        if request.sampling.response_format is not None:
+            raise InvalidRequestError(
+                "A local model's answer either may call tools or is held to a `response_format`.",
+                pointer="/response_format",
+            )
+        return Calling(form, form.opening if request.tools.required and not form.is_whole_answer else "")
+
+    def _constraint(
+        self, work: Work, request: ChatRequest | CompletionRequest, calling: Calling | None
+    ) -> Constraint | None:
+        """What the answer is held to, if to anything: the call that it must be, or the format asked for."""
+        if calling is not None:
+            assert isinstance(request, ChatRequest)
+            assert request.tools is not None
+            if not request.tools.required:
+                return None
+            return self._constraints().json(calling.form.schema(request.tools), "/tools", work.fail)
+        response_format = request.sampling.response_format
+        if response_format is None:
+            return None
+        if response_format["type"] == "json_object":
+            return self._constraints().json({"type": "object"}, "/response_format", work.fail)
+        schema = response_format["json_schema"].get("schema") or {"type": "object"}
+        return self._constraints().json(schema, "/response_format/json_schema/schema", work.fail)
+
+    def _constraints(self) -> Constraints:
+        if self._variant.constraints is None:
+            self._variant.constraints = Constraints(self.tokenizer, self._end_ids)
+        return self._variant.constraints
+
+    def _encode_chat(self, request: ChatRequest, calling: Calling | None) -> tuple[list[int], dict[str, torch.Tensor]]:
         """The prompt's tokens, and what the processor makes of its images. Raises `InvalidRequestError`."""
+        messages = turns_for_template(request.messages)
+        tools = None if request.tools is None else list(request.tools.functions)
+        opened = "" if calling is None else calling.opened
         processor = self._weights.processor
         if processor is None:
-            if not all(isinstance(message["content"], str) for message in messages):
+            if not all(isinstance(message["content"], str | None) for message in messages):
                 raise InvalidRequestError(f"The model {self.model_id} reads text only, and there is an image.")
-            return self._encode_text(self._render(messages, None), add_special_tokens=False), {}
+            return self._encode_text(self._render(messages, None, tools) + opened, add_special_tokens=False), {}
         turns, pictures = images.take_out(messages)
-        text = self._render(turns, processor.chat_template)
+        text = self._render(turns, processor.chat_template, tools) + opened
         if not pictures:
             return self._encode_text(text, add_special_tokens=False), {}
         model = self._weights.model
@@ -206,7 +261,7 @@ class LanguageModel:
         inputs.pop("attention_mask")  # a row alone has no padding
         return prompt_ids, dict(inputs)
 
-    def _render(self, turns: list[dict[str, Any]], template: str | None) -> str:
+    def _render(self, turns: list[dict[str, Any]], template: str | None, tools: list[dict[str, Any]] | None) -> str:
         """The conversation as one text, by a template or, if it is None, the tokenizer's own."""
         if template is None and self.tokenizer.chat_template is None:
             raise InvalidRequestError(
@@ -215,7 +270,7 @@ class LanguageModel:
             )
         try:
             text: str = self.tokenizer.apply_chat_template(
-                turns, chat_template=template, add_generation_prompt=True, tokenize=False
+                turns, tools=tools, chat_template=template, add_generation_prompt=True, tokenize=False
             )
         except (jinja2.TemplateError, TypeError, ValueError) as error:
             raise InvalidRequestError(
@@ -251,35 +306,6 @@ class LanguageModel:
             repetition_penalty=sampling.repetition_penalty,
             random=random.Random(sampling.seed),  # noqa: S311
         )
-
-    def _stop_check(self, stop: tuple[str, ...]) -> Callable[[list[int]], bool]:
-        if not stop:
-            return lambda _ids: False
-        # Every token is a byte at least, so a stop sequence that the last token completed lies within this many.
-        num_tokens = max(len(text.encode()) for text in stop) + 4
-
-        def is_stopped(ids: list[int]) -> bool:
-            end = self._decode(ids[-num_tokens:])
-            return any(text in end for text in stop)
-
-        return is_stopped
-
-    def _decode(self, ids: list[int]) -> str:
-        text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
-
-    def _answer_text(self, request: ChatRequest | CompletionRequest, prompt_ids: list[int], ids: list[int]) -> str:
-        if isinstance(request, ChatRequest):
-            return self._decode(ids)
-        # Some tokenizers drop a space where a text begins: a continuation is decoded behind the prompt's last tokens.
-        before = self._decode(prompt_ids[-8:])
-        both = self._decode(prompt_ids[-8:] + ids)
-        return both[len(before) :] if both.startswith(before) else self._decode(ids)
-
-
-def _cut(text: str, stop: tuple[str, ...]) -> str:
-    places = [text.find(sequence) for sequence in stop if sequence in text]
-    return text[: min(places)] if places else text
 
 
 def _ids(value: int | list[int] | None) -> set[int]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from paddock.errors import PaddockError
+from paddock.inference.engine import ChosenToken, Piece
 from paddock.inference.engine_messages import Answer, ChatRequest, Request, RerankRequest
 from paddock.inference.local_models.model_files import ModelFiles
 
@@ -24,12 +26,41 @@ _CHARACTERS_OF_IMAGE = 2000
 """An image is some hundred tokens, roughly, whatever the length of its data."""
 
 
-class Work:
-    """One request and the promise of its answer. Cancelling the promise, at any time, is how a client leaves."""
+class Pieces:
+    """What an answer's reader has yet to take. It is one piece however slow the reader: nothing piles up."""
 
-    def __init__(self, request: Request, files: ModelFiles) -> None:
+    def __init__(self, notify: Callable[[], None]) -> None:
+        """`notify` is called, in the worker's thread, when there is something to take."""
+        self._notify = notify
+        self._lock = threading.Lock()
+        self._texts: list[str] = []
+        self._tokens: list[ChosenToken] = []
+
+    def put(self, text: str, tokens: Sequence[ChosenToken]) -> None:
+        with self._lock:
+            was_empty = not self._texts
+            self._texts.append(text)
+            self._tokens += tokens
+        if was_empty:
+            self._notify()
+
+    def take(self) -> Piece | None:
+        with self._lock:
+            if not self._texts:
+                return None
+            piece = Piece("".join(self._texts), tuple(self._tokens))
+            self._texts, self._tokens = [], []
+            return piece
+
+
+class Work:
+    """One request and the promise of its answer. Cancelling the promise, at any time, is how a client leaves. `pieces` is
+    there if the answer is to be read while it is made."""
+
+    def __init__(self, request: Request, files: ModelFiles, pieces: Pieces | None = None) -> None:
         self.request = request
         self.files = files
+        self.pieces = pieces
         self.answer: Future[Answer] = Future()
         self.scores: list[float] = []
         """Of a ranking: what is known by now, of the first items."""
@@ -70,7 +101,7 @@ class Work:
 
 
 def _num_characters(message: dict[str, Any]) -> int:
-    content = message["content"]
+    content = message["content"] or ""
     if isinstance(content, str):
         return len(content)
     return sum(len(part["text"]) if part["type"] == "text" else _CHARACTERS_OF_IMAGE for part in content)

@@ -6,14 +6,15 @@ from typing import Any
 import pytest
 
 from paddock.evaluation.schemas import LLMAsJudgeScoringFnParams
-from paddock.evaluation.scoring.function import CannotScoreError, Sample, completed
+from paddock.evaluation.scoring.function import GREEDY, CannotScoreError, Sample, completed
 from paddock.evaluation.scoring.simpleqa import SIMPLEQA
+from paddock.inference.engine import Sampling
 
 SAMPLE = Sample("Who wrote it?", "Ada Lovelace", "Lovelace")
 
 
 def scored(reply: str, **params: Any) -> dict[str, Any]:
-    async def ask(prompt: str) -> str:
+    async def ask(prompt: str, _sampling: Sampling = GREEDY) -> str:
         assert all(text in prompt for text in ("Who wrote it?", "Ada Lovelace", "Given answer: Lovelace"))
         return reply
 

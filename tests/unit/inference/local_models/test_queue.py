@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from paddock.inference.engine import Sampling
+from paddock.inference.engine import ChosenToken, Piece, Sampling
 from paddock.inference.engine_messages import (
     ChatRequest,
     CompletionRequest,
@@ -15,7 +15,7 @@ from paddock.inference.engine_messages import (
     RerankRequest,
 )
 from paddock.inference.local_models.model_files import ModelFiles
-from paddock.inference.local_models.queue import Queue, Work
+from paddock.inference.local_models.queue import Pieces, Queue, Work
 
 A, B = LocalModel("a", "/a"), LocalModel("b", "/b")
 FILES = ModelFiles(Path("/a"), {}, None)
@@ -131,3 +131,18 @@ def test_an_image_is_as_long_as_a_page_whatever_its_data() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}}
     sizes = [chat(content).num_characters for content in ("x" * 1000, [image], [image, {"type": "text", "text": "xy"}])]
     assert sizes[0] < sizes[1] == sizes[2] - 2 < 10_000
+
+
+def test_pieces_that_nobody_takes_are_one() -> None:
+    """However slow the reader, it is told once that there is something."""
+    told = []
+    pieces = Pieces(lambda: told.append(True))
+    tokens = [ChosenToken(letter, -1.0) for letter in "abc"]
+    assert pieces.take() is None
+    for letter, token in zip("abc", tokens, strict=True):
+        pieces.put(letter, [token])
+    assert told == [True]
+    assert pieces.take() == Piece("abc", tuple(tokens))
+    assert pieces.take() is None
+    pieces.put("d", [])
+    assert told == [True, True]
