@@ -110,18 +110,10 @@ def test_a_refused_request_leaves_no_job(server: LiveServer) -> None:
     assert server.call("GET", "/v1alpha/jobs") == before
 
 
-def test_a_model_that_cannot_be_loaded_fails_its_jobs_with_the_reason(server: LiveServer) -> None:
-    response = server.http.post(SFT, json=fine_tune("lora-on-broken", "broken"))
-    assert (response.status_code, response.json()["errors"][0]["pointer"]) == (400, "/model")
-
-    # All weights are only read in the job.
-    server.call("POST", SFT, fine_tune("on-broken", "broken") | {"algorithm_config": None})
-    job = server.wait_for_job("on-broken")
-    assert job["status"] == "failed"
-    assert "broken" in job["error"]
-    status = server.call("GET", "/v1alpha/post-training/job/status", job_uuid="on-broken")
-    assert (status["status"], status["checkpoints"]) == ("failed", [])
-    assert status["error"] == job["error"]
+def test_a_model_that_cannot_be_loaded_is_refused_or_fails_its_jobs_with_the_reason(server: LiveServer) -> None:
+    for more in ({}, {"algorithm_config": None}):
+        response = server.http.post(SFT, json=fine_tune("on-broken", "broken") | more)
+        assert (response.status_code, response.json()["errors"][0]["pointer"]) == (400, "/model")
 
     job_id = server.call("POST", EVAL, candidate("broken"))["job_id"]
     job = server.wait_for_job(job_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ def _waiting(server: LiveServer) -> psutil.Process:
     deadline = time.monotonic() + 30
     while True:
         for child in psutil.Process(server.pid).children():
-            if "wait-for-job" in child.cmdline():
-                return child
+            with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+                if "wait-for-job" in child.cmdline():
+                    return child
         assert time.monotonic() < deadline, server.log
         time.sleep(0.05)
 

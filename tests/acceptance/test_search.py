@@ -15,6 +15,7 @@ pytestmark = pytest.mark.timeout(900)  # several trainings one after the other, 
 
 LR = "/training_config/optimizer_config/lr"
 RATES = [1e-5, 1e-3, 1e-2]
+EPOCHS = 12  # so that a trial is still under way when it is killed
 
 
 def _settings(tiny_llama: Path) -> dict[str, Any]:
@@ -23,8 +24,8 @@ def _settings(tiny_llama: Path) -> dict[str, Any]:
     return {"registered_resources": {"models": [model]}, "max_running_jobs": 1}
 
 
-def _search(**config: Any) -> dict[str, Any]:
-    body = fine_tune("s", "tiny", epochs=2, max_validation_steps=-1)
+def _search(epochs: int = 2, **config: Any) -> dict[str, Any]:
+    body = fine_tune("s", "tiny", epochs=epochs, max_validation_steps=-1)
     body["training_config"]["data_config"]["validation_dataset_id"] = "chats"
     space = {LR: {"type": "categorical", "choices": RATES}}
     return body | {"hyperparam_search_config": {"space": space, "sampler": {"type": "grid"}} | config}
@@ -38,7 +39,7 @@ def _trials(server: LiveServer) -> dict[str, Any]:
 def test_a_kill_loses_no_finished_trial(tmp_path: Path, tiny_llama: Path) -> None:
     with LiveServer(tmp_path, **_settings(tiny_llama)) as server:
         register_chats(server)
-        server.call("POST", "/v1alpha/post-training/supervised-fine-tune", _search())
+        server.call("POST", "/v1alpha/post-training/supervised-fine-tune", _search(EPOCHS))
         server.wait_until("s", lambda job: job["progress"] and job["progress"]["done"] >= 1, 200)
         while len(_trials(server)["data"]) < 2:
             time.sleep(0.05)
@@ -59,8 +60,8 @@ def test_a_kill_loses_no_finished_trial(tmp_path: Path, tiny_llama: Path) -> Non
         assert attempts == [1, 2, 1]
         best = answer["data"][answer["best"] - 1]
         status = server.call("GET", "/v1alpha/post-training/job/status", job_uuid="s")
-        assert [c["identifier"] for c in status["checkpoints"]] == ["s:epoch-1", "s:epoch-2"]
-        assert status["checkpoints"][1]["training_metrics"]["validation_loss"] == best["value"]
+        assert [c["identifier"] for c in status["checkpoints"]] == [f"s:epoch-{n + 1}" for n in range(EPOCHS)]
+        assert status["checkpoints"][-1]["training_metrics"]["validation_loss"] == best["value"]
         # The checkpoint is a model at once.
         message = {"role": "user", "content": "say 1"}
         said = server.call(

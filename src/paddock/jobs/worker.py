@@ -89,7 +89,7 @@ class Worker:
         if not self._stopping:
             self._recover()
             self._claim()
-            self._ready.tend()
+            self._ready.tend(is_idle=not self._running)
 
     def _renew_leases(self) -> None:
         if not self._running or time.monotonic() - self._renewed_at < self._settings.lease_seconds / 3:

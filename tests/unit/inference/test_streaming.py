@@ -240,7 +240,10 @@ def test_an_engine_that_is_killed_is_502_to_whoever_waits(openai: OpenAI, local_
         with pytest.raises(InternalServerError) as caught:
             waiting.result(60)
     assert caught.value.status_code == 502
-    assert openai.completions.create(model="tiny", prompt="b", max_tokens=2).usage is not None
+    # An engine that ended right after its start, as it did in the test before, may be given a second.
+    assert (
+        openai.with_options(max_retries=5).completions.create(model="tiny", prompt="b", max_tokens=2).usage is not None
+    )
 
 
 def test_a_server_that_knows_no_streams_answers_in_one_piece(openai: OpenAI, lab: ModelServer) -> None:

@@ -74,7 +74,7 @@ def test_the_resources_of_a_job(resources: Resources) -> None:
     assert (used["device"], used["num_workers"], used["num_threads"], used["dtype"]) == ("cpu", 1, 1, "float32")
     assert used["tokens_per_second"] == pytest.approx(used["num_tokens"] / used["training_seconds"], rel=0.01)
     rate = used["model_flops"] / used["training_seconds"]
-    assert used["model_flops_utilisation"] == pytest.approx(rate / used["matmul_flops_per_second"], abs=1e-4)
+    assert used["model_flops_utilisation"] == pytest.approx(rate / used["matmul_flops_per_second"], rel=0.02)
     assert 0 < used["model_flops_utilisation"] < 1
     assert used["wall_seconds"] > used["training_seconds"]
     assert used["remaining_seconds"] == 0.0
