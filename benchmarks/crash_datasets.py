@@ -96,14 +96,21 @@ def client(url: str, dataset_id: str, number: int, seed: str, calls: list[Call],
 
 def kill(server: LiveServer, rng: random.Random, findings: Findings) -> None:
     """`kill -9` of the server, or of the process that reads a source in."""
-    jobs = [child for child in psutil.Process(server.pid).children() if "run-job" in " ".join(child.cmdline())]
+    jobs = [child.pid for child in psutil.Process(server.pid).children() if _is_job(child)]
     if jobs and rng.random() < 0.4:
-        os.kill(jobs[0].pid, signal.SIGKILL)
+        os.kill(jobs[0], signal.SIGKILL)
         findings.num_kills["job"] += 1
     else:
         server.kill()
         server.start()
         findings.num_kills["server"] += 1
+
+
+def _is_job(process: psutil.Process) -> bool:
+    try:
+        return "run-job" in process.cmdline()
+    except psutil.NoSuchProcess:  # it has just ended
+        return False
 
 
 def one_kill(server: LiveServer, source: Path, seed: str, findings: Findings) -> None:
@@ -204,7 +211,8 @@ def main() -> int:
         source = folder / "source.jsonl"
         # Large enough for a job.
         source.write_text("".join(f'{{"question":"{n}{"?" * 250}","answer":"{n}"}}\n' for n in range(NUM_SOURCE_ROWS)))
-        with LiveServer(folder, dataset_roots=[str(folder)]) as server:
+        # A job's process is told by its command line, which one that was started ahead does not have.
+        with LiveServer(folder, dataset_roots=[str(folder)], ready_job_process=False) as server:
             for number in range(options.kills):
                 one_kill(server, source, f"{seed}-{number}", findings)
                 if not findings.is_clean:

@@ -69,9 +69,9 @@ RUNNERS: dict[str, Runner] = {
 
 def make_ready() -> None:
     """Import what an evaluation needs, while there is none yet. What training needs would fill the memory."""
-    import aiohttp  # noqa: F401
+    import aiohttp  # noqa: F401  # to have it in memory
 
-    import paddock.evaluation.job  # noqa: F401
+    import paddock.evaluation.job  # noqa: F401  # the same
 
 
 def run_job(settings: Settings, job_id: str, attempt: int) -> int:
