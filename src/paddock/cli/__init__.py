@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from paddock import __version__
+from paddock.cli import log_noise
 
 COMMANDS = {
     "serve": "paddock.cli.serve:serve",
@@ -52,3 +53,4 @@ class _Commands(click.Group):
 @click.version_option(__version__, prog_name="paddock")
 def main() -> None:
     """Paddock trains, judges and ranks models, behind the Llama Stack experimental APIs."""
+    log_noise.leave_out()
