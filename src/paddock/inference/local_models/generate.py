@@ -25,6 +25,15 @@ _MAX_PREFILL_POSITIONS = 16_384
 """Rows times columns of prompts that are read in one pass: it bounds the memory of activations."""
 
 
+_MAX_PADDING_SHARE, _MIN_PADDING = 0.2, 512
+"""Columns of padding that prompts of unlike lengths may have in one pass, for each column of theirs, and in any case. What
+would have more is read in the next pass, where the batch can grow."""
+
+_MAX_SHARE_OF_PLACES = 0.9
+"""When so many of a batch's places at most are taken, its cache is copied without the others: more often would cost more
+than to compute them along."""
+
+
 class Choice(NamedTuple):
     """A token that was chosen, its log-probability, and the likeliest in its place with theirs."""
 
@@ -93,7 +102,7 @@ def generate(
             if batch.can_grow:
                 # What waits already goes first: shorter ones that kept arriving could push a long one back forever.
                 waiting = waiting or more(max_rows - len(batch.rows))
-                admitted = _admit(waiting, batch.rows, max_rows)
+                admitted = _admit(waiting, batch.rows, max_rows, joins=batch.joins)
                 waiting = [sequence for sequence in waiting if sequence not in admitted]
                 if admitted:
                     batch.add(admitted)
@@ -101,13 +110,17 @@ def generate(
                 batch.step()
 
 
-def _admit(waiting: list[Sequence], running: list[Sequence], max_rows: int) -> list[Sequence]:
-    """The waiting sequences that may be read next, in one pass: the shortest first, so that there is little padding."""
+def _admit(waiting: list[Sequence], running: list[Sequence], max_rows: int, *, joins: bool) -> list[Sequence]:
+    """The waiting sequences that may be read next, in one pass: the shortest first, so that there is little padding.
+    `joins`: others may be read later and join them."""
     admitted: list[Sequence] = []
     for sequence in sorted(waiting, key=lambda sequence: len(sequence.prompt_ids)):
         rows = [*running, *admitted, sequence]
         num_positions = len(rows) * max(row.num_positions for row in rows)
         num_prefilled = (len(admitted) + 1) * len(sequence.prompt_ids)
+        num_tokens = sum(len(row.prompt_ids) for row in admitted) + len(sequence.prompt_ids)
+        if joins and num_prefilled - num_tokens > max(_MAX_PADDING_SHARE * num_tokens, _MIN_PADDING):
+            break
         fits = num_positions <= MAX_POSITIONS and num_prefilled <= _MAX_PREFILL_POSITIONS and len(rows) <= max_rows
         # What a processor makes of images has the shape of a row of its own.
         is_alone = bool(sequence.images) or any(other.images for other in admitted)
@@ -121,15 +134,22 @@ class _Batch:
     """The sequences that run, their cache and its mask (1 where a column is a token of the row's own)."""
 
     def __init__(self, model: torch.nn.Module) -> None:
-        self.rows: list[Sequence] = []
+        self._places: list[Sequence | None] = []
+        """Whose the rows of the cache are. One that ended leaves its place, for a while, to the next that joins."""
         self._model = model
         self._device = next(model.parameters()).device
         self._cache: Any = None
         self._mask_BT = torch.empty(0)
+        self.joins = True
+        """Whether sequences may join those that run; known once some do."""
+
+    @property
+    def rows(self) -> list[Sequence]:
+        return [sequence for sequence in self._places if sequence is not None]
 
     @property
     def can_grow(self) -> bool:
-        return not self.rows or kv_cache.is_joinable(self._cache)
+        return not self._places or self.joins
 
     def add(self, sequences: list[Sequence]) -> None:
         """Read the prompts of `sequences`, choose their first tokens, and let them join."""
@@ -140,33 +160,64 @@ class _Batch:
         )
         if images:
             sequences[0].position_offset = position_offset(self._model)
-        rows, mask_BT = _advance(sequences, logits_BTV[:, -1], cache, mask_BT)
-        if self.rows and rows:
-            self._mask_BT = kv_cache.join(self._cache, self._mask_BT, cache, mask_BT)
-        elif rows:
-            self._cache, self._mask_BT = cache, mask_BT
-        self.rows += rows
+        going_on = _choose(sequences, logits_BTV[:, -1])
+        rows = [row for row, goes_on in enumerate(going_on) if goes_on]
+        if not rows:
+            return
+        if len(rows) < len(sequences):
+            mask_BT = kv_cache.keep_rows(cache, mask_BT, rows)
+        joining = [sequences[row] for row in rows]
+        if self._places:
+            free = [place for place, sequence in enumerate(self._places) if sequence is None]
+            self._mask_BT = kv_cache.join(self._cache, self._mask_BT, cache, mask_BT, free)
+            for place, sequence in zip(free, joining, strict=False):
+                self._places[place] = sequence
+            self._places += joining[len(free) :]
+        else:
+            self.joins = kv_cache.is_joinable(cache)
+            kv_cache.give_room(cache)
+            self._cache, self._mask_BT, self._places = cache, mask_BT, [*joining]
 
     def step(self) -> None:
         """One more token for each sequence."""
-        last_B1 = torch.tensor([[sequence.generated_ids[-1]] for sequence in self.rows], device=self._device)
-        mask_BT = torch.cat([self._mask_BT, torch.ones_like(last_B1)], dim=1)
+        last = [0 if sequence is None else sequence.generated_ids[-1] for sequence in self._places]
+        last_B1 = torch.tensor(last, device=self._device).unsqueeze(1)
+        self._mask_BT = torch.cat([self._mask_BT, torch.ones_like(last_B1)], dim=1)
         logits_BTV, self._cache = forward(
             self._model,
             last_B1,
-            mask_BT,
+            self._mask_BT,
             num_logits=1,
             cache=self._cache,
             use_cache=True,
-            offsets=[sequence.position_offset for sequence in self.rows],
+            offsets=[0 if sequence is None else sequence.position_offset for sequence in self._places],
         )
-        self.rows, self._mask_BT = _advance(self.rows, logits_BTV[:, -1], self._cache, mask_BT)
+        running = [place for place, sequence in enumerate(self._places) if sequence is not None]
+        logits_BV = logits_BTV[:, -1] if len(running) == len(self._places) else logits_BTV[running, -1]
+        going_on = _choose(self.rows, logits_BV)
+        if not all(going_on):
+            self._leave([place for place, goes_on in zip(running, going_on, strict=True) if goes_on])
+
+    def _leave(self, staying: list[int]) -> None:
+        """The sequences go that are not at these places."""
+        if not staying:
+            self._places, self._cache = [], None
+            return
+        if len(staying) <= _MAX_SHARE_OF_PLACES * len(self._places):
+            self._mask_BT = kv_cache.keep_rows(self._cache, self._mask_BT, staying)
+            self._places = [self._places[place] for place in staying]
+            staying = [*range(len(staying))]
+        else:
+            gone = [place for place in range(len(self._places)) if place not in staying]
+            for place in gone:
+                self._places[place] = None
+            # It counts its positions from the start again, so that they do not come to more than the model has.
+            self._mask_BT[gone] = 0
+        self._mask_BT = kv_cache.cut_padding(self._cache, self._mask_BT, staying)
 
 
-def _advance(
-    rows: list[Sequence], logits_BV: torch.Tensor, cache: Any, mask_BT: torch.Tensor
-) -> tuple[list[Sequence], torch.Tensor]:
-    """Choose each row's next token. Returns the rows that go on, and their mask; the cache holds those alone."""
+def _choose(rows: list[Sequence], logits_BV: torch.Tensor) -> list[bool]:
+    """Choose each row's next token. Returns which of them go on."""
     noted = {row: logits_BV[row].log_softmax(dim=-1) for row, s in enumerate(rows) if s.num_likely is not None}
     for row, sequence in enumerate(rows):
         penalty = sequence.knobs.repetition_penalty
@@ -178,10 +229,7 @@ def _advance(
     tokens = sampling.choose(logits_BV, [sequence.knobs for sequence in rows]).tolist()
     for row, log_probs_V in noted.items():
         rows[row].choices.append(_choice(tokens[row], log_probs_V, rows[row].num_likely or 0))
-    going_on = [row for row, sequence in enumerate(rows) if sequence.accept(tokens[row])]
-    if going_on and len(going_on) < len(rows):
-        mask_BT = kv_cache.keep_rows(cache, mask_BT, going_on)
-    return [rows[row] for row in going_on], mask_BT
+    return [sequence.accept(token_id) for sequence, token_id in zip(rows, tokens, strict=True)]
 
 
 def _choice(token_id: int, log_probs_V: torch.Tensor, num_likely: int) -> Choice:

@@ -150,6 +150,20 @@ def test_other_architectures(kind: str, options: dict[str, Any]) -> None:
         assert ends.ids[index] == reference(model, prompt, 6 + 3 * index)
 
 
+def test_a_place_that_was_left_has_no_positions_beyond_the_model_s() -> None:
+    """One of eight ends at the end of the context; its place is computed along, the others say what they say alone."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("gpt2", vocab_size=261, n_embd=32, n_layer=2, n_head=4, n_positions=40)
+    model = AutoModelForCausalLM.from_config(config).float().eval()
+    prompts = [[*range(10, 40)], *([number, number + 1] for number in range(50, 57))]
+    lengths = [10, *[38] * 7]
+    ends = Ends()
+    run(model, [ends.sequence(i, p, n) for i, (p, n) in enumerate(zip(prompts, lengths, strict=True))])
+    assert next(iter(ends.ids)) == 0
+    for index, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
+        assert ends.ids[index] == reference(model, prompt, length)
+
+
 def test_sequences_join_and_leave_a_running_batch(llama: Any) -> None:
     ends = Ends()
     sequences = [ends.sequence(i, PROMPTS[i % 6], 4 + 5 * (i % 4)) for i in range(24)]
@@ -219,6 +233,24 @@ def test_long_prompts_are_read_in_bounded_passes(llama: Any, monkeypatch: pytest
     run(llama, [ends.sequence(i, prompt, 12) for i, prompt in enumerate(PROMPTS)])
     for index, prompt in enumerate(PROMPTS):
         assert ends.ids[index] == reference(llama, prompt, 12)
+
+
+def test_prompts_of_unlike_lengths_are_read_apart(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = []
+    forward = generate_module.forward
+
+    def noted(model: Any, ids_BT: torch.Tensor, *arguments: Any, **options: Any) -> Any:
+        shapes.append(tuple(ids_BT.shape))
+        return forward(model, ids_BT, *arguments, **options)
+
+    monkeypatch.setattr(generate_module, "forward", noted)
+    monkeypatch.setattr(generate_module, "_MIN_PADDING", 0)
+    prompts = [[7] * length for length in (30, 4, 28, 4, 29)]
+    ends = Ends()
+    run(llama, [ends.sequence(i, prompt, 6) for i, prompt in enumerate(prompts)])
+    assert [shape for shape in shapes if shape[1] > 1] == [(2, 4), (3, 30)]
+    for index, prompt in enumerate(prompts):
+        assert ends.ids[index] == reference(llama, prompt, 6)
 
 
 def test_numbers_that_are_none_are_an_error(tiny_llama: Path) -> None:
