@@ -45,6 +45,7 @@ check: $(STAMP)
 fuzz: $(STAMP)
 	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/fuzz.py $(FUZZ)
 
+# PEER_PYTHON=... names an environment with lm-evaluation-harness (head of benchmarks/evaluation_generation.py).
 bench: $(STAMP)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/jobs.py
@@ -56,6 +57,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/dataset_rows.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/generation.py
+	$(BIN)/python benchmarks/evaluation_generation.py --runs 1
 	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/checkpoints.py
 	$(BIN)/python benchmarks/rerank.py
 
