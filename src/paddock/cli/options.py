@@ -50,6 +50,8 @@ def speaks_to_server(command: Callable[Concatenate[Client, P], None]) -> Callabl
                     else ""
                 )
                 raise click.ClickException(terminal.explain(error) + hint) from None
+            except KeyboardInterrupt:
+                raise SystemExit(_EXIT_INTERRUPTED) from None
 
     return with_client
 

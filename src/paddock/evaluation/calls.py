@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError, PaddockError
+from paddock.errors import BackendError, BackendSetupError, BackendTimeoutError, InvalidRequestError, PaddockError
 from paddock.inference.engine import Engine, Generation, Message, Model, Sampling
 
 NUM_CALLS_TO_GIVE_UP = 8
@@ -80,14 +80,21 @@ class Caller:
     def check(self) -> None:
         """At the end: raise what kept rows from being answered, or the one error that all calls met."""
         if self._left_because is not None:
-            raise self._left_because
+            raise self._reason(self._left_because)
         self._check_manner()
 
     def _leave(self, error: PaddockError) -> None:
         self._left_because = error
         self._num_left_in_a_row += 1
         if self._num_left_in_a_row >= NUM_CALLS_TO_GIVE_UP:
-            raise error
+            raise self._reason(error)
+
+    def _reason(self, error: PaddockError) -> PaddockError:
+        """What to say of rows that are left. Settings with which the model has answered were not wrong: then it is an
+        outage like others."""
+        if isinstance(error, BackendSetupError) and self._is_proven:
+            return BackendError(error.detail)
+        return error
 
     def _note(self, error: PaddockError) -> None:
         if not self._is_proven:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from paddock.errors import BackendAwayError, BackendError, BackendTimeoutError, InvalidRequestError
+from paddock.errors import BackendAwayError, BackendError, BackendSetupError, BackendTimeoutError, InvalidRequestError
 from paddock.inference import remote_answers
 from paddock.inference.adaptive_limit import AdaptiveLimit
 from paddock.inference.engine import Generation, Message, Model, OnPiece, Piece, Relevance, Sampling, Tools
@@ -268,9 +268,15 @@ class RemoteEngine:
         if status == 408 or status >= 500:
             broken = BackendAwayError if status in _AWAY_STATUSES else BackendError
             raise _BrokenError(broken(f"{self._name} answered HTTP {status}."))
+        if status == 404:
+            raise BackendSetupError(
+                f"{self._name} answered HTTP 404: {_message(raw)} "
+                "The model's `provider_model_id` or the provider's `base_url` may be wrong."
+            )
         if 400 <= status < 500 and status not in (401, 403):
             raise InvalidRequestError(f"{self._name} refused the request (HTTP {status}): {_message(raw)}")
-        raise BackendError(f"{self._name} answered HTTP {status}. Its `base_url` or `api_key` may be wrong.")
+        # Not in its own words: some servers repeat the key.
+        raise BackendSetupError(f"{self._name} answered HTTP {status}. Its `base_url` or `api_key` may be wrong.")
 
 
 def _sampling_fields(sampling: Sampling) -> dict[str, Any]:

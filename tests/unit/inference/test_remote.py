@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from model_server import ModelServer
-from paddock.errors import BackendAwayError, BackendError, BackendTimeoutError, InvalidRequestError
+from paddock.errors import BackendAwayError, BackendError, BackendSetupError, BackendTimeoutError, InvalidRequestError
 from paddock.inference.engine import Model, Sampling
 from paddock.inference.remote import RemoteEngine
 from paddock.settings import Provider, RemoteConfig
@@ -170,11 +170,11 @@ def test_a_long_refusal_is_shortened() -> None:
     assert len(caught.value.detail) < 600
 
 
-@pytest.mark.parametrize("status", [401, 403, 302])
+@pytest.mark.parametrize("status", [401, 403, 404, 302])
 def test_what_the_operator_must_mend_is_no_fault_of_the_client(status: int, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     answer = failing(status, headers={"Location": "http://127.0.0.1:9/v1"})
-    with ModelServer(answer) as server, pytest.raises(BackendError, match=f"HTTP {status}") as caught:
+    with ModelServer(answer) as server, pytest.raises(BackendSetupError, match=f"HTTP {status}") as caught:
         chat(server.base_url)
     assert "secret-key" not in caught.value.detail + caplog.text
     assert len(server.requests) == 1
