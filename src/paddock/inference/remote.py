@@ -1,9 +1,9 @@
 """Models behind somebody's HTTP server: OpenAI's `/chat/completions` and `/completions`, and `/rerank` as Cohere and
 Jina shape it, or text-embeddings-inference. vLLM, Ollama, llama.cpp and their like speak these.
 
-A request that met a busy server waits until it is not (`adaptive_limit`), one that met a broken server is sent again a few
-times; what the server answers is checked before
-anyone computes with it. The key stands in the Authorization header and nowhere else.
+A request that met a busy server waits for its turn (`adaptive_limit`), one that met a broken server is sent again a few
+times; what the server answers is checked before anyone computes with it. The key stands in the Authorization header and
+nowhere else.
 """
 
 from __future__ import annotations
@@ -218,19 +218,17 @@ class RemoteEngine:
         read: Callable[[aiohttp.ClientResponse], Awaitable[Read]],
     ) -> Read:
         """The server's answer, asked for again where it is busy (as long as it may be) or broken (a few times)."""
-        limit, num_failures, num_refusals = opened.limit, 0, 0
+        limit, num_failures = opened.limit, 0
         give_up_at = time.monotonic() + self._max_busy_seconds
         while True:
-            await limit.until_open()
+            await limit.turn()
             sent_at = time.monotonic()
             try:
                 answer = await self._post(opened.session, path, content, read)
             except _BusyError as refusal:
-                num_refusals += 1
                 if time.monotonic() + (refusal.retry_after_seconds or 0.0) > give_up_at:
                     raise BackendAwayError(f"{refusal.reason} It stayed so for {self._max_busy_seconds:g} s.") from None
                 limit.refused(refusal.retry_after_seconds)
-                await limit.pause(num_refusals)
             except _BrokenError as failure:
                 num_failures += 1
                 if num_failures == _MAX_ATTEMPTS:
