@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
 from paddock.evaluation import prompts
@@ -54,8 +55,8 @@ async def evaluate(
     evaluation = _Evaluation(plan, inference, emit, proven, leaves)
     try:
         async with asyncio.TaskGroup() as workers:
-            for _ in range(evaluation.num_rows_in_flight):
-                workers.create_task(evaluation.work(todos))
+            for todo in islice(todos, evaluation.num_rows_in_flight):
+                workers.create_task(evaluation.work(chain([todo], todos)))
     except BaseExceptionGroup as group:
         raise _first_error(group) from None
     evaluation.check()

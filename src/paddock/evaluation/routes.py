@@ -147,7 +147,8 @@ async def _evaluate_rows(body: EvaluateRowsRequest, resolved: Plan, inference: I
     rows = body.input_rows[: body.benchmark_config.num_examples]
     collected = Collected(resolved, len(rows))
     each_sample = (row for row in rows for _ in range(resolved.num_samples))
-    todos = (Todo(index, row, None, resolved.function_ids) for index, row in enumerate(each_sample))
+    function_ids = resolved.function_ids
+    todos = (Todo(index, row, None, function_ids) for index, row in enumerate(each_sample))
     await evaluate(todos, resolved, inference, collected.add)
     return await run_in_threadpool(collected.to_json)
 

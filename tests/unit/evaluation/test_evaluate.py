@@ -63,6 +63,20 @@ def test_rows_are_taken_only_as_there_is_room_for_them(make_world: Callable[...,
     assert world.server.max_in_flight == 5
 
 
+def test_a_few_rows_cost_no_more_for_all_that_could_be_in_flight(make_world: Callable[..., World]) -> None:
+    world = make_world(lambda _: "a", max_concurrency=5000)
+    resolved = resolve(world, "basic::equality")
+    todos = (Todo(index, {"question": "q", "answer": "a"}, None, resolved.function_ids) for index in range(10))
+    most_tasks = 0
+
+    def count(_: RowResult) -> None:
+        nonlocal most_tasks
+        most_tasks = max(most_tasks, len(asyncio.all_tasks()))
+
+    run(world, resolved, todos, count)
+    assert 0 < most_tasks < 20
+
+
 def test_judges_and_pupils_are_asked_at_the_same_time_within_the_bound(make_world: Callable[..., World]) -> None:
     world = make_world(lambda body: "Score: 1" if body["model"] == "judge" else "a", delay_seconds=0.005)
     resolved = resolve(world, "llm-as-judge::base", "basic::equality", scoring_params=JUDGE)
