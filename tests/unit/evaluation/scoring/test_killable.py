@@ -54,6 +54,21 @@ def test_what_is_not_installed_is_named() -> None:
         killable.require("/scoring_functions/0", "math_verify", "no_such_library")
 
 
+def is_loaded(name: str) -> bool:
+    return name in sys.modules
+
+
+def test_a_library_is_loaded_before_the_first_row_is_timed() -> None:
+    """A process that was there before the library was needed makes room for one that has it."""
+
+    async def loaded(name: str) -> bool:
+        return await killable.call(is_loaded, name)
+
+    assert not asyncio.run(loaded("xmlrpc.client"))
+    killable.require("/scoring_functions/0", "xmlrpc.client")
+    assert asyncio.run(loaded("xmlrpc.client"))
+
+
 def test_no_process_outlives_one_that_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(
