@@ -86,8 +86,8 @@ class Database:
         current = self._revision()
         if current != HEAD_REVISION:
             raise InvalidRequestError(
-                f"The database was made by another version of Paddock: its tables are at revision {current}, and this version "
-                f"reads {HEAD_REVISION}. The start of a server brings older ones up to it."
+                f"The database was made by another version of Paddock: its tables are at revision {current}, and this "
+                f"version reads {HEAD_REVISION}. The start of a server brings older ones up to it."
             )
 
     def _revision(self) -> str | None:
@@ -107,13 +107,16 @@ class Database:
         elif isinstance(error, OperationalError):
             name, mend = str(self.sqlite_file), "This user must be able to write to it, on a disk with room."
         else:
-            name, mend = str(self.sqlite_file), "Start from a copy that `paddock backup` made, or with another --data-dir."
+            name, mend = (
+                str(self.sqlite_file),
+                "Start from a copy that `paddock backup` made, or with another --data-dir.",
+            )
         said = str(error.orig).partition("\n")[0]
         return InvalidRequestError(f"The database ({name}) cannot be used: {said}. {mend}")
 
     def migrate(self) -> None:
-        """Bring the tables to this version's shape. Raises `InvalidRequestError`, for whoever starts a server, if the database
-        cannot be used."""
+        """Bring the tables to this version's shape. Raises `InvalidRequestError`, for whoever starts a server, if the
+        database cannot be used."""
         current = self._revision()
         if current == HEAD_REVISION:
             return
