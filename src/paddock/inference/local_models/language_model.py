@@ -10,20 +10,20 @@ from __future__ import annotations
 import contextlib
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import torch
-from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from paddock.errors import InvalidRequestError
 from paddock.inference.engine import Sampling
 from paddock.inference.engine_messages import ChatRequest, CompletionRequest
 from paddock.inference.local_models import generate, images, model_files
+from paddock.inference.local_models.adapters import Adapters
 from paddock.inference.local_models.constraint import Constraint, Constraints
 from paddock.inference.local_models.draft import Calling, Draft
 from paddock.inference.local_models.forward import has_cache
@@ -81,9 +81,8 @@ class Weights:
         )
         """What makes numbers of images; None for a model that does not take any."""
         self._folder = folder
-        self._with_adapters: Any = None
+        self.adapters = Adapters(self.model)
         self._variants: OrderedDict[tuple[Path | None, int], Variant] = OrderedDict()
-        self._num_adapters_ever = 0
 
     def variant(self, adapter: Path | None) -> Variant:
         """The base itself, or with the adapter in a folder, which is loaded unless it is there."""
@@ -93,36 +92,14 @@ class Weights:
             tokenizer = AutoTokenizer.from_pretrained(
                 adapter if has_tokenizer else self._folder, trust_remote_code=False, local_files_only=True
             )
-            name = None if adapter is None else self._load_adapter(adapter)
+            name = None if adapter is None else self.adapters.load(adapter)
             self._variants[key] = Variant(name, tokenizer)
             if len(self._variants) > _MAX_VARIANTS:
                 _, oldest = self._variants.popitem(last=False)
                 if oldest.adapter_name is not None:
-                    self._with_adapters.delete_adapter(oldest.adapter_name)
+                    self.adapters.remove(oldest.adapter_name)
         self._variants.move_to_end(key)
         return self._variants[key]
-
-    def _load_adapter(self, folder: Path) -> str:
-        name = f"adapter-{self._num_adapters_ever}"
-        self._num_adapters_ever += 1
-        if self._with_adapters is None:
-            self._with_adapters = PeftModel.from_pretrained(self.model, folder, adapter_name=name)
-        else:
-            self._with_adapters.load_adapter(folder, adapter_name=name)
-        self.model.eval()  # an adapter arrives in training mode, its dropout on
-        return name
-
-    @contextlib.contextmanager
-    def using(self, adapter_name: str | None) -> Iterator[Any]:
-        """The model with one adapter, or with none."""
-        if adapter_name is not None:
-            self._with_adapters.set_adapter(adapter_name)
-            yield self.model
-        elif self._with_adapters is not None:
-            with self._with_adapters.disable_adapter():
-                yield self.model
-        else:
-            yield self.model
 
 
 class LanguageModel:
@@ -143,7 +120,7 @@ class LanguageModel:
 
     def active(self) -> contextlib.AbstractContextManager[Any]:
         """The module that computes, with this model's adapter switched on."""
-        return self._weights.using(self._variant.adapter_name)
+        return self._weights.adapters.using(self._variant.adapter_name)
 
     def generate(self, works: list[Work], more: Callable[[int], list[Work]], *, max_rows: int) -> None:
         """Answer chats and completions, and those that `more(limit)` gives meanwhile."""

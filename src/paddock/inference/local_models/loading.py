@@ -22,9 +22,9 @@ from transformers.models.auto.modeling_auto import (
 from paddock.errors import BackendError, InvalidRequestError
 from paddock.inference.local_models import model_files
 from paddock.inference.local_models.language_model import LanguageModel, Weights
+from paddock.inference.local_models.likelihood import LikelihoodReranker
 from paddock.inference.local_models.model_files import ModelFiles
 from paddock.inference.local_models.ranking import Reranker
-from paddock.inference.local_models.rerankers import LikelihoodReranker, is_cross_encoder, load_encoder
 from paddock.settings import Settings
 
 log = logging.getLogger("paddock.engine")
@@ -70,13 +70,18 @@ class LoadedModels:
 
     def reranker(self, model_id: str, files: ModelFiles, precision: str = "fp32") -> Reranker:
         """Raises `InvalidRequestError` if the model cannot rank, or cannot be loaded."""
-        if files.architecture in _GENERATING_ARCHITECTURES and not is_cross_encoder(files.base, files.config):
+        if files.architecture in _GENERATING_ARCHITECTURES and not model_files.is_cross_encoder(
+            files.base, files.config
+        ):
             if precision != "fp32":
                 raise InvalidRequestError(
                     f"The model {model_id} ranks as a language model; `precision` is a choice for encoders.",
                     pointer="/model",
                 )
             return LikelihoodReranker(self.language_model(model_id, files))
+        # Here and not above: sentence-transformers takes two seconds that chat and evaluation need not wait for.
+        from paddock.inference.local_models.rerankers import load_encoder
+
         load = functools.partial(load_encoder, files.base, files.config, self._device, precision)
         return self._get(model_id, files.base, load, precision)
 

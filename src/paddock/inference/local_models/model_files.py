@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paddock import hub
+from paddock import hub, wire
 from paddock.errors import InvalidRequestError
 from paddock.inference.engine_messages import LocalModel
 
@@ -80,6 +80,15 @@ def reads_images(folder: Path) -> bool:
     elsewhere."""
     files = ("processor_config.json", "preprocessor_config.json")
     return not (folder / "config.json").exists() or any((folder / name).exists() for name in files)
+
+
+def is_cross_encoder(folder: Path, config: dict[str, Any]) -> bool:
+    """Whether the model in `folder`, whose `config.json` is `config`, reads pairs of texts: by its architecture, or because
+    it says so to sentence-transformers, as language models that answer yes or no do."""
+    declaration = folder / "config_sentence_transformers.json"
+    declared = wire.from_json(declaration.read_bytes()) if declaration.exists() else {}
+    architectures = config.get("architectures") or [""]
+    return declared.get("model_type") == "CrossEncoder" or architectures[0].endswith("ForSequenceClassification")
 
 
 def stamp(folder: Path) -> int:

@@ -1,13 +1,11 @@
-"""What gives passages their relevance to a query, on this machine. Three kinds, told apart by the model's files:
+"""Encoders that give passages their relevance to a query, on this machine. Two kinds, told apart by the model's files:
 
 - a cross-encoder (a sequence classification architecture, or one that declares itself one to sentence-transformers, as
   language models that answer yes or no do) reads query and passage together: its score is what the model itself defines,
   a probability (sigmoid) unless its configuration says otherwise;
 - a bi-encoder (any other encoder) reads them apart: the score is the cosine of the two embeddings;
-- a causal language model, and so every checkpoint, has no head for relevance: the score is the mean log-likelihood of
-  the query after the passage (Sachan et al. 2022, https://arxiv.org/abs/2204.07496).
-
-A passage that is longer than the model's limit is cut at its end, and said to be.
+A passage that is longer than the model's limit is cut at its end, and said to be. Language models without a head for
+relevance rank by `likelihood`.
 """
 
 from __future__ import annotations
@@ -21,11 +19,8 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from torch.nn.functional import normalize
 
 from paddock import wire
-from paddock.errors import InvalidRequestError
-from paddock.inference.local_models import onednn
+from paddock.inference.local_models import model_files, onednn
 from paddock.inference.local_models.encoder import Encoder, Output
-from paddock.inference.local_models.language_model import LanguageModel
-from paddock.inference.local_models.likelihood import mean_log_likelihoods
 from paddock.inference.local_models.ranking import Pair, Reranker, Score
 
 
@@ -42,7 +37,7 @@ def load_encoder(folder: Path, config: dict[str, Any], device: str, precision: s
         "trust_remote_code": False,
         "model_kwargs": {"dtype": dtype, "use_safetensors": True},
     }
-    if is_cross_encoder(folder, config):
+    if model_files.is_cross_encoder(folder, config):
         model = CrossEncoder(str(folder), **options)
         if model.num_labels != 1:
             raise ValueError(f"it gives {model.num_labels} numbers for a pair of texts, where a ranking needs one")
@@ -52,13 +47,6 @@ def load_encoder(folder: Path, config: dict[str, Any], device: str, precision: s
             raise ValueError(f"the weights of its module {module.name} are not safetensors")
     model = SentenceTransformer(str(folder), **options)
     return _BiEncoder(Encoder(model, precision), model)
-
-
-def is_cross_encoder(folder: Path, config: dict[str, Any]) -> bool:
-    """Whether the model in `folder`, whose `config.json` is `config`, reads pairs of texts."""
-    declared = _read_json(folder / "config_sentence_transformers.json") or {}
-    architectures = config.get("architectures") or [""]
-    return declared.get("model_type") == "CrossEncoder" or architectures[0].endswith("ForSequenceClassification")
 
 
 def _modules(folder: Path) -> Iterator[Path]:
@@ -117,44 +105,3 @@ class _BiEncoder:
 
     def _direction(self, output: Output) -> torch.Tensor:
         return normalize(output.vector[: self._num_dimensions], dim=0)
-
-
-class LikelihoodReranker:
-    """Ranks by a causal language model."""
-
-    def __init__(self, language_model: LanguageModel) -> None:
-        self._language_model = language_model
-        self._tokenizer = language_model.tokenizer
-        # The words of the paper's prompt.
-        self._end_ids = self._ids(". Please write a question based on this passage. ")
-
-    def check(self, query: str) -> None:
-        """See `Reranker`."""
-        num_tokens, room = len(self._ids(query)), self._room(query)
-        if num_tokens == 0 or (room is not None and room <= 0):
-            raise InvalidRequestError(
-                f"The query has {num_tokens} tokens; {self._language_model.model_id} ranks by queries of at least "
-                "one that leave room for a passage in its context.",
-                pointer="/query",
-            )
-
-    def score(self, pairs: Sequence[Pair]) -> list[Score]:
-        """See `Reranker`."""
-        with self._language_model.active() as model:
-            return [self._score(model, pair) for pair in pairs]
-
-    def _score(self, model: Any, pair: Pair) -> Score:
-        # Each pair by itself: beside others of other lengths its last bits would change.
-        passage_ids = self._tokenizer(f"Passage: {pair.item}")["input_ids"]
-        room = self._room(pair.query)
-        (value,) = mean_log_likelihoods(model, [passage_ids[:room] + self._end_ids], self._ids(pair.query))
-        return Score(value, room is not None and len(passage_ids) > room)
-
-    def _room(self, query: str) -> int | None:
-        """Tokens that a passage may have beside the query."""
-        context = self._language_model.context
-        return None if context is None else context - len(self._ids(query)) - len(self._end_ids)
-
-    def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids

