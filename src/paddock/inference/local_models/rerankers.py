@@ -25,7 +25,7 @@ from paddock.errors import InvalidRequestError
 from paddock.inference.local_models import onednn
 from paddock.inference.local_models.encoder import Encoder, Output
 from paddock.inference.local_models.language_model import LanguageModel
-from paddock.inference.local_models.likelihood import mean_log_likelihoods
+from paddock.inference.local_models.likelihood import log_likelihoods
 from paddock.inference.local_models.ranking import Pair, Reranker, Score
 
 
@@ -147,8 +147,9 @@ class LikelihoodReranker:
         # Each pair by itself: beside others of other lengths its last bits would change.
         passage_ids = self._tokenizer(f"Passage: {pair.item}")["input_ids"]
         room = self._room(pair.query)
-        (value,) = mean_log_likelihoods(model, [passage_ids[:room] + self._end_ids], self._ids(pair.query))
-        return Score(value, room is not None and len(passage_ids) > room)
+        query_ids = self._ids(pair.query)
+        (value,) = log_likelihoods(model, [(passage_ids[:room] + self._end_ids, query_ids)])
+        return Score(value / len(query_ids), room is not None and len(passage_ids) > room)
 
     def _room(self, query: str) -> int | None:
         """Tokens that a passage may have beside the query."""
