@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from paddock.errors import BackendError, BackendSetupError, BackendTimeoutError, InvalidRequestError, PaddockError
-from paddock.inference.engine import Engine, Generation, Message, Model, Sampling
+from paddock.inference.engine import Engine, Generation, Likelihoods, Message, Model, Sampling
 
 NUM_CALLS_TO_GIVE_UP = 8
 """A model is given up on when so many calls in a row, or all there are, got no answer and their rows are left; or when
@@ -58,6 +58,14 @@ class Caller:
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Generation:
         """The model's answer. Raises `CallError`, `RowLeftError`, or the engine's error when the model is given up on."""
         return await self._call(lambda: self._engine.chat(self._model, messages, sampling))
+
+    async def complete(self, prompt: str, sampling: Sampling) -> Generation:
+        """The model's continuation of a text. Raises as `chat` does."""
+        return await self._call(lambda: self._engine.complete(self._model, prompt, sampling))
+
+    async def log_likelihoods(self, context: str, continuations: Sequence[str]) -> Likelihoods:
+        """How likely each continuation is after the context. Raises as `chat` does."""
+        return await self._call(lambda: self._engine.log_likelihoods(self._model, context, continuations))
 
     async def rerank(self, query: str, items: Sequence[str]) -> list[float]:
         """The model's score of each item. Raises as `chat` does."""

@@ -14,6 +14,7 @@ from paddock import routing
 from paddock.errors import ConflictError
 from paddock.evaluation import (
     answer,
+    asking,
     benchmark_routes,
     bundle_routes,
     comparison_routes,
@@ -132,12 +133,13 @@ async def evaluate_rows(
 def _resolve_rows(
     benchmark_id: str, body: EvaluateRowsRequest, evaluation: EvaluationStore, inference: Inference
 ) -> Plan:
-    evaluation.benchmarks.get(benchmark_id)
+    benchmark = evaluation.benchmarks.get(benchmark_id)
     return plan.resolve(
         body.benchmark_config,
         body.scoring_functions,
         evaluation.functions,
         inference,
+        asking=asking.named_in(benchmark.metadata),
         pointer=f"/benchmark_config{body.benchmark_config.pointer}",
         functions_pointer="/scoring_functions",
     )

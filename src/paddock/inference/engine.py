@@ -101,6 +101,16 @@ class Relevance:
 
 
 @dataclass(frozen=True)
+class Likelihoods:
+    """How likely texts are after another, in their order: the sum over a text's tokens of log p(token | what stands before
+    it), in nats, and how many tokens these are. `is_truncated` tells that the model did not see the beginning."""
+
+    log_likelihoods: list[float]
+    num_tokens: list[int]
+    is_truncated: bool = False
+
+
+@dataclass(frozen=True)
 class Model:
     """A model that requests may name. For a checkpoint, `job_id` made it and `base_model` lies under the adapter."""
 
@@ -140,6 +150,11 @@ class Engine(Protocol):
         self, model: Model, prompt: str, sampling: Sampling, *, on_piece: OnPiece | None = None
     ) -> Generation:
         """The model's continuation of a text, with no template; `on_piece` as for a chat."""
+        ...
+
+    async def log_likelihoods(self, model: Model, context: str, continuations: Sequence[str]) -> Likelihoods:
+        """How likely each continuation is after the context, with no template. Which tokens are the continuation's: those
+        of both together, less as many as the context has by itself, without the white space at its end."""
         ...
 
     async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> Relevance:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError, PaddockError
-from paddock.inference.engine import ChosenToken, Model, Sampling, ToolCall, Tools
+from paddock.inference.engine import ChosenToken, Likelihoods, Model, Sampling, ToolCall, Tools
 
 BACKLOG = 1024
 """Clients that may wait to be let in, as while the engine process still starts."""
@@ -73,7 +73,15 @@ class RerankRequest(msgspec.Struct, frozen=True, tag="rerank"):
     items: list[str]
 
 
-Request = ChatRequest | CompletionRequest | RerankRequest
+class LikelihoodRequest(msgspec.Struct, frozen=True, tag="likelihood"):
+    """Tell how likely each continuation is after a context."""
+
+    model: LocalModel
+    context: str
+    continuations: list[str]
+
+
+Request = ChatRequest | CompletionRequest | RerankRequest | LikelihoodRequest
 
 
 class GenerationAnswer(msgspec.Struct, frozen=True, tag="generation"):
@@ -102,7 +110,7 @@ class RerankAnswer(msgspec.Struct, frozen=True):
     truncated: list[int] = []
 
 
-Answer = GenerationAnswer | RerankAnswer
+Answer = GenerationAnswer | RerankAnswer | Likelihoods
 
 
 class Failure(msgspec.Struct, frozen=True, tag="failure"):

@@ -22,7 +22,17 @@ import msgspec
 from paddock.errors import BackendAwayError, BackendError, BackendSetupError, BackendTimeoutError, InvalidRequestError
 from paddock.inference import remote_answers
 from paddock.inference.adaptive_limit import AdaptiveLimit
-from paddock.inference.engine import Generation, Message, Model, OnPiece, Piece, Relevance, Sampling, Tools
+from paddock.inference.engine import (
+    Generation,
+    Likelihoods,
+    Message,
+    Model,
+    OnPiece,
+    Piece,
+    Relevance,
+    Sampling,
+    Tools,
+)
 from paddock.inference.http_session import BoundedSession, OpenSession
 from paddock.inference.line_stream import LineTooLongError, lines
 from paddock.inference.remote_answers import Written
@@ -40,6 +50,11 @@ _AWAY_STATUSES = (502, 503, 504)
 """What stands before a server says so when there is none behind it; 500 is a server's answer to this one request."""
 
 _SHOWN_CHARACTERS = 500
+
+_NEEDS_ECHO = (
+    "Multiple choice by log-likelihood needs a server that gives the log-probabilities of a prompt: `/completions` with "
+    "`echo` and `logprobs`, as vLLM has it."
+)
 
 
 class _Rank(msgspec.Struct):
@@ -125,6 +140,31 @@ class RemoteEngine:
         if sampling.num_likely is not None:
             body |= {"logprobs": sampling.num_likely}
         return await self._generate("completions", body, on_piece)
+
+    async def log_likelihoods(self, model: Model, context: str, continuations: Sequence[str]) -> Likelihoods:
+        """See `Engine`. All in one request: the context by itself, which tells how many tokens it has, then the whole
+        texts, each echoed with the log-probabilities of its tokens."""
+        prompts = [context.rstrip(), *(context + continuation for continuation in continuations)]
+        if not prompts[0]:
+            raise InvalidRequestError(f"The context is empty, and {_lower(self._name)} tells nothing of a first token.")
+        body = {
+            "model": model.provider_model_id,
+            "prompt": prompts,
+            "max_tokens": 0,
+            "temperature": 0,
+            "echo": True,
+            "logprobs": 1,
+        }
+        try:
+            raw, _ = await self._ask("completions", body, _whole_body)
+            of_context, *of_texts = remote_answers.prompt_log_probs(self._name, raw, prompts)
+        except InvalidRequestError as error:
+            raise InvalidRequestError(f"{error.detail} {_NEEDS_ECHO}") from None
+        found = [of_text[len(of_context) :] for of_text in of_texts]
+        for index, log_probs in enumerate(found):
+            if not log_probs:
+                raise InvalidRequestError(f"Continuation {index} adds no token to the text before it.")
+        return Likelihoods([math.fsum(log_probs) for log_probs in found], list(map(len, found)))
 
     async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> Relevance:
         """See `Engine`. Text goes out as strings, images as vLLM takes them."""
@@ -291,6 +331,11 @@ def _sampling_fields(sampling: Sampling) -> dict[str, Any]:
         "response_format": sampling.response_format,
     }
     return fields | {name: value for name, value in optional.items() if value is not None}
+
+
+def _lower(name: str) -> str:
+    """The server's name inside of a sentence."""
+    return name[0].lower() + name[1:]
 
 
 def _tool_choice(tools: Tools) -> Any:

@@ -8,6 +8,7 @@ import pytest
 
 from evaluation_world import World, candidate
 from paddock.evaluation import plan
+from paddock.evaluation.asking import Asking
 from paddock.evaluation.evaluate import Todo, evaluate
 from paddock.evaluation.plan import Plan
 from paddock.evaluation.result_store import RowResult
@@ -22,6 +23,7 @@ def resolve(world: World, *functions: str, **config: Any) -> Plan:
         functions,
         world.evaluation.functions,
         world.inference,
+        asking=Asking(),
         pointer="",
         functions_pointer="",
     )

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from evaluation_world import World, candidate
 from model_server import last_user_text
-from paddock.errors import LostLeaseError
+from paddock.errors import InvalidRequestError, LostLeaseError
 from paddock.evaluation import answer, result_store
 from paddock.evaluation import job as eval_job
 from paddock.evaluation.result_store import RowResult
@@ -488,3 +488,94 @@ def test_a_functions_own_weight_is_multiplied_by_the_rows(make_world: MakeWorld)
     scores = result(world, world.run(world.submit()).job_id)["scores"]["basic::ifeval"]
     assert [(row["score"], row["weight"]) for row in scores["score_rows"]] == [(0.5, 2.0), (0.0, 3.0)]
     assert scores["aggregated_results"]["weighted_average"]["weighted_average"] == pytest.approx(1 / 5)
+
+
+def likely(body: dict[str, Any]) -> dict[str, Any]:
+    """What vLLM answers to prompts with `echo`: a character is a token, of a log-probability of minus its position in the
+    alphabet."""
+    choices = []
+    for index, prompt in enumerate(body["prompt"]):
+        log_probs = [None, *(-(ord(letter) - 96) / 10 for letter in prompt[1:])]
+        told = {"tokens": list(prompt), "token_logprobs": log_probs}
+        choices.append({"index": index, "text": prompt, "finish_reason": "length", "logprobs": told})
+    return {"choices": choices}
+
+
+def choosing(num_rows: int) -> list[dict[str, Any]]:
+    return [{"question": f"Q{i}:", "choices": ["zz", "b", "c" * (i + 2)], "answer": 1} for i in range(num_rows)]
+
+
+def test_a_stopped_multiple_choice_job_goes_on_and_compares_each_row_once(make_world: MakeWorld) -> None:
+    progress: Progress | None = None
+    asked: Counter[str] = Counter()
+
+    def reply(body: dict[str, Any]) -> dict[str, Any]:
+        asked[body["prompt"][0]] += 1
+        if asked.total() == 12 and progress is not None:
+            progress.ask_to_stop()
+        return likely(body)
+
+    world = make_world(reply)
+    world.add_dataset(choosing(30))
+    world.add_benchmark("loglikelihood::acc", "loglikelihood::acc_norm")
+    job_id = world.submit()
+
+    def hold(first: Progress) -> None:
+        nonlocal progress
+        progress = first
+
+    stopped = world.run(job_id, meanwhile=hold)
+    assert stopped.status is JobStatus.SCHEDULED
+    assert 0 < stopped.progress_done < 30
+    progress = None
+
+    assert world.run(job_id).status is JobStatus.COMPLETED
+    assert asked == Counter({f"Q{i}:": 1 for i in range(30)})
+    found = result(world, job_id)
+    space = (96 - ord(" ")) / 10
+    told = found["generations"][0]
+    assert told["generated_answer"] == "b"
+    assert [choice["num_tokens"] for choice in told["choices"]] == [3, 2, 3]
+    assert [choice["log_likelihood"] for choice in told["choices"]] == pytest.approx(
+        [space - x for x in (5.2, 0.2, 0.6)]
+    )
+    for name in ("loglikelihood::acc", "loglikelihood::acc_norm"):
+        accuracy = found["scores"][name]["aggregated_results"]["accuracy"]
+        assert (accuracy["num_scored"], accuracy["num_failed"]) == (30, 0)
+        assert accuracy["ci95"] is not None
+    assert found["scores"]["loglikelihood::acc"]["aggregated_results"]["accuracy"]["accuracy"] == 1.0
+
+
+def test_a_server_that_only_chats_fails_a_multiple_choice_job_by_name(make_world: MakeWorld) -> None:
+    world = make_world(lambda _: web.json_response({"error": {"message": "no such route"}}, status=404))
+    world.add_dataset(choosing(20))
+    world.add_benchmark("loglikelihood::acc")
+    job = world.run(world.submit())
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert "The provider lab refused the request (HTTP 404)" in job.error
+    assert "`echo` and `logprobs`" in job.error
+    assert len(world.server.requests) <= 12
+
+
+def test_a_multiple_choice_job_needs_choices(make_world: MakeWorld) -> None:
+    world = make_world(likely)
+    world.add_dataset([*choosing(2), {"question": "q", "answer": "a"}])
+    world.add_benchmark("loglikelihood::acc")
+    with pytest.raises(InvalidRequestError, match="Row 2 .* has no `choices`"):
+        world.submit()
+
+
+def test_a_benchmark_may_have_a_text_continued(make_world: MakeWorld) -> None:
+    world = make_world(lambda body: body["prompt"][-2:])
+    world.add_dataset(
+        [{"question": "1 2 3", "answer": " 3"}, {"messages": [{"role": "user", "content": "x"}], "answer": "x"}]
+    )
+    world.add_benchmark(metadata={"asking": {"manner": "completion", "max_tokens": 7, "stop": ["\n"]}})
+    job = world.run(world.submit())
+    ((path, body, _),) = world.server.requests
+    assert path == "/v1/completions"
+    assert (body["prompt"], body["max_tokens"], body["stop"]) == ("1 2 3", 7, ["\n"])
+    found = result(world, job.job_id)
+    assert [s["score"] for s in found["scores"]["basic::equality"]["score_rows"]] == [1.0, None]
+    assert "continue" in found["generations"][1]["error"]

@@ -13,6 +13,7 @@ from paddock.evaluation.scoring.equality import EQUALITY
 from paddock.evaluation.scoring.function import ScoringFunction
 from paddock.evaluation.scoring.ifeval import IFEVAL
 from paddock.evaluation.scoring.judge import JUDGE
+from paddock.evaluation.scoring.likelihood import LIKELIHOOD
 from paddock.evaluation.scoring.math_response import MATH_RESPONSE
 from paddock.evaluation.scoring.multiple_choice import MULTIPLE_CHOICE
 from paddock.evaluation.scoring.simpleqa import SIMPLEQA
@@ -30,6 +31,7 @@ SCORING_FUNCTIONS: dict[str, ScoringFunction] = {
     "llm-as-judge::base": JUDGE,
     "llm-as-judge::405b-simpleqa": SIMPLEQA,
     **TEXT_OVERLAP,
+    **LIKELIHOOD,
     **BRAINTRUST,
 }
 """Function id → what it does. A job stores the id, so an id keeps its meaning."""

@@ -13,7 +13,7 @@ from sentence_transformers import CrossEncoder
 from paddock.errors import BackendError, InvalidRequestError
 from paddock.inference.engine_messages import LocalModel
 from paddock.inference.local_models import loading, model_files, onednn
-from paddock.inference.local_models.likelihood import LikelihoodReranker
+from paddock.inference.local_models.likelihood_reranker import LikelihoodReranker
 from paddock.inference.local_models.loading import LoadedModels
 from paddock.inference.local_models.model_files import ModelFiles
 from paddock.inference.local_models.ranking import Pair
