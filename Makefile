@@ -50,7 +50,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/jobs.py
 	$(BIN)/python benchmarks/cancels.py
 	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/hostile.py
-	$(BIN)/python benchmarks/evaluation.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/evaluation_resume.py --rows 20000
 	$(BIN)/python benchmarks/overload.py
 	$(BIN)/python benchmarks/dataset_rows.py

@@ -29,8 +29,12 @@ class Storm(Protocol):
         """A request that was taken on is answered."""
         ...
 
-    def share(self, now: float) -> float:
-        """What was admitted until now, of what would have been had there always been a request."""
+    def used(self, now: float) -> float:
+        """What was admitted until now."""
+        ...
+
+    def allowed(self, start: float, end: float) -> float:
+        """What would have been at most, had there always been a request from `start` to `end`."""
         ...
 
 
@@ -62,8 +66,11 @@ class Bucket:
     def leave(self, now: float) -> None:
         pass
 
-    def share(self, now: float) -> float:
-        return self._num_admitted / (self.burst + self.rate * self._open_until(now))
+    def used(self, now: float) -> float:
+        return self._num_admitted
+
+    def allowed(self, start: float, end: float) -> float:
+        return self.burst + self.rate * (self._open_until(end) - self._open_until(start))
 
     def _open_until(self, now: float) -> float:
         """The seconds until now in which it was open."""
@@ -100,9 +107,12 @@ class Window:
     def leave(self, now: float) -> None:
         pass
 
-    def share(self, now: float) -> float:
-        """Also the last window's whole quota would have been admitted."""
-        return self._num_admitted / (self.quota * math.ceil(now / self.seconds))
+    def used(self, now: float) -> float:
+        return self._num_admitted
+
+    def allowed(self, start: float, end: float) -> float:
+        """The last window's whole quota, too: it may be used up at once."""
+        return self.quota * math.ceil((end - start) / self.seconds)
 
 
 @dataclass
@@ -129,6 +139,9 @@ class Places:
         self._busy_seconds += self._num_busy * (now - self._changed_at)
         self._num_busy, self._changed_at = self._num_busy + change, now
 
-    def share(self, now: float) -> float:
-        """The share of the places' time that was used."""
-        return (self._busy_seconds + self._num_busy * (now - self._changed_at)) / (self.num_places * now)
+    def used(self, now: float) -> float:
+        """In seconds of a place."""
+        return self._busy_seconds + self._num_busy * (now - self._changed_at)
+
+    def allowed(self, start: float, end: float) -> float:
+        return self.num_places * (end - start)
