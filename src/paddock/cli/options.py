@@ -65,6 +65,9 @@ def told_in_words() -> Iterator[None]:
         yield
     except PaddockError as error:
         raise click.ClickException(error.detail) from None
+    except UnicodeEncodeError as error:
+        word = ascii(error.object)
+        raise click.ClickException(f"{word} holds bytes that are not UTF-8. Is the locale right (LC_ALL)?") from None
     except BrokenPipeError:  # nobody reads on: nothing went wrong
         raise
     except OSError as error:
