@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from paddock import __version__
+from paddock.cli import log_noise
 
 COMMANDS = {
     "serve": "paddock.cli.serve:serve",
@@ -58,3 +59,4 @@ def main() -> None:
         # A terminal may lack the characters of an id or an answer: those are shown by their numbers.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    log_noise.leave_out()

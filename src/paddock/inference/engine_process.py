@@ -236,7 +236,6 @@ def _load_libraries(settings: Settings) -> LoadedModels:
     """Import torch and the rest, which takes seconds."""
     try:
         import torch
-        from transformers.utils.logging import disable_progress_bar
 
         from paddock.inference.local_models.loading import LoadedModels
     except ImportError as error:
@@ -245,7 +244,6 @@ def _load_libraries(settings: Settings) -> LoadedModels:
             "This server has no local models: it was installed without `paddock[models]` and torch."
         ) from error
     torch.set_num_threads(settings.num_threads)
-    disable_progress_bar()
     return LoadedModels(settings)
 
 

@@ -296,9 +296,7 @@ def work_along(
 def _device(settings: Settings) -> torch.device:
     """Where this process trains, after setting up the libraries."""
     import torch
-    import transformers
 
-    transformers.logging.disable_progress_bar()
     torch.set_num_threads(settings.num_threads)
     has_gpu = torch.cuda.is_available()
     if settings.device == "cuda" and not has_gpu:
