@@ -80,7 +80,8 @@ OnPiece = Callable[[Piece], Awaitable[None]]
 @dataclass(frozen=True)
 class Generation:
     """A model's answer. `finish_reason` is `stop` (it ended, or met a stop sequence), `length` or `tool_calls`; `tokens`
-    are there if the sampling asked for them."""
+    are there if the sampling asked for them. `num_prefilled_tokens` are the prompt's tokens that a local model read for it:
+    none where it shared the reading of another answer's prompt."""
 
     text: str
     finish_reason: str
@@ -89,6 +90,7 @@ class Generation:
     latency_seconds: float
     tokens: tuple[ChosenToken, ...] | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    num_prefilled_tokens: int | None = None
 
 
 @dataclass(frozen=True)

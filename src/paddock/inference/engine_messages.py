@@ -85,12 +85,14 @@ Request = ChatRequest | CompletionRequest | RerankRequest | LikelihoodRequest
 
 
 class GenerationAnswer(msgspec.Struct, frozen=True, tag="generation"):
-    """Text and how it came to an end; counts are tokens."""
+    """Text and how it came to an end; counts are tokens. `num_prefilled_tokens` are those of the prompt that were read for
+    it: none where another answer to the same prompt shared its reading."""
 
     text: str
     finish_reason: str
     num_prompt_tokens: int
     num_generated_tokens: int
+    num_prefilled_tokens: int = 0
     tokens: tuple[ChosenToken, ...] | None = None
     tool_calls: tuple[ToolCall, ...] = ()
 

@@ -172,6 +172,7 @@ class LocalEngine:
             finish_reason=answer.finish_reason,
             num_prompt_tokens=answer.num_prompt_tokens,
             num_generated_tokens=answer.num_generated_tokens,
+            num_prefilled_tokens=answer.num_prefilled_tokens,
             latency_seconds=time.perf_counter() - started_at,
             tokens=answer.tokens,
             tool_calls=answer.tool_calls,

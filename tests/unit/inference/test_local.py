@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,23 @@ def test_answers_of_a_burst_are_those_of_each_alone(local_world: LocalWorld) -> 
     by_themselves = [answer.text for answer in local_world.ask(alone)]
     assert [answer.text for answer in local_world.ask(together)] == by_themselves
     assert len(set(by_themselves)) > len(prompts) // 2  # they say different things, so a mix-up would show
+
+
+def test_choices_of_one_prompt_cost_one_reading(local_world: LocalWorld) -> None:
+    prompt = "Once upon a time there was a horse. " * 9
+    samplings = [replace(LONG, max_tokens=200 + 5 * i, seed=i, temperature=float(i > 0)) for i in range(8)]
+
+    async def together(engine: LocalEngine) -> list[Generation]:
+        return await asyncio.gather(*(engine.complete(local_world.tiny, prompt, sampling) for sampling in samplings))
+
+    async def alone(engine: LocalEngine) -> list[Generation]:
+        return [await engine.complete(local_world.tiny, prompt, sampling) for sampling in samplings]
+
+    found, expected = local_world.ask(together), local_world.ask(alone)
+    assert [answer.text for answer in found] == [answer.text for answer in expected]
+    assert sum(answer.num_prefilled_tokens or 0 for answer in found) == len(prompt)
+    assert [answer.num_prefilled_tokens for answer in expected] == [len(prompt)] * 8
+    assert [answer.num_prompt_tokens for answer in found] == [len(prompt)] * 8
 
 
 def test_content_parts_of_text_are_joined(local_world: LocalWorld) -> None:

@@ -1,4 +1,5 @@
-"""The rows of a key/value cache, as sequences come and go: keep some, join others, cut what no row needs any more.
+"""The rows of a key/value cache, as sequences come and go: keep some, join others, copy how one began, cut what no row needs
+any more.
 
 Sequences are padded on the left, so all of them end at the same column. Shapes: B rows, H heads, T columns, D width.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch.nn.functional import pad
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 
 def is_joinable(cache: Cache) -> bool:
@@ -17,7 +18,8 @@ def is_joinable(cache: Cache) -> bool:
 
 
 def keep_rows(cache: Cache, mask_BT: torch.Tensor, rows: list[int]) -> torch.Tensor:
-    """Keep only `rows` of the cache, and cut leading columns that are padding in all of them. Returns their mask."""
+    """Keep only `rows` of the cache, one that is named twice in two copies, and cut leading columns that are padding in all
+    of them. Returns their mask."""
     index = torch.tensor(rows, device=mask_BT.device)
     cache.reorder_cache(index)
     mask_BT = mask_BT[index]
@@ -38,6 +40,23 @@ def join(cache: Cache, mask_BT: torch.Tensor, other: Cache, other_mask_BT: torch
         layer.keys = torch.cat([_pad_columns(layer.keys, num_columns), _pad_columns(joining.keys, num_columns)])
         layer.values = torch.cat([_pad_columns(layer.values, num_columns), _pad_columns(joining.values, num_columns)])
     return torch.cat([pad(mask, (num_columns - mask.shape[1], 0)) for mask in (mask_BT, other_mask_BT)])
+
+
+def beginning(
+    cache: Cache, mask_BT: torch.Tensor, row: int, num_columns: int, *, num_copies: int
+) -> tuple[Cache, torch.Tensor]:
+    """So many copies of the first columns of one row's own, as a cache without padding and its mask. The cache is one that
+    `is_joinable`."""
+    start = int(mask_BT[row].argmax())
+    columns = slice(start, start + num_columns)
+    copies = DynamicCache()
+    for index, layer in enumerate(cache.layers):
+        keys, values = (
+            states_BHTD[row : row + 1, :, columns].expand(num_copies, -1, -1, -1)
+            for states_BHTD in (layer.keys, layer.values)
+        )
+        copies.update(keys, values, index)
+    return copies, mask_BT[row : row + 1, columns].expand(num_copies, -1)
 
 
 def _pad_columns(states_BHTD: torch.Tensor, num_columns: int) -> torch.Tensor:

@@ -206,7 +206,7 @@ class LanguageModel:
             end_ids=end_ids,
             is_stopped=draft.is_stopped,
             is_abandoned=work.answer.done,  # cancelled, or failed by its constraint
-            finish=lambda ids, reason: draft.finish(ids, sequence.choices, reason),
+            finish=lambda ids, reason: draft.finish(ids, sequence.choices, reason, sequence.num_prefilled_tokens),
             images=inputs,
             extend=lambda ids: draft.extend(ids, sequence.choices),
             constraint=self._constraint(work, request, calling),
