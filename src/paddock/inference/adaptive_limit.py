@@ -99,6 +99,11 @@ class AdaptiveLimit:
         self.in_flight -= 1
         self._let_in()
 
+    @property
+    def answered_at(self) -> float:
+        """When the last answer came, by the clock; before the first, when this was made."""
+        return self._pace.answered_at
+
     async def turn(self) -> None:
         """Wait until a try may be sent."""
         await self._pace.turn()
@@ -176,7 +181,7 @@ class _Pace:
         self._rate = 0.0
         """Answers a second, of late."""
         self._num_answers = 0
-        self._counted_from = self._answered_at = now()
+        self._counted_from = self.answered_at = now()
         self._num_since_refusal = 0
 
     async def turn(self) -> None:
@@ -199,7 +204,7 @@ class _Pace:
 
     def answered(self, limit: int) -> None:
         """A try was answered, of at most `limit` at once."""
-        now = self._answered_at = self._now()
+        now = self.answered_at = self._now()
         self._num_answers += 1
         if self._num_answers >= _MIN_WINDOW_ANSWERS and now > self._counted_from + _MIN_RATE_SECONDS:
             self._rate = max(self._num_answers / (now - self._counted_from), _FADE * self._rate)
@@ -240,7 +245,7 @@ class _Pace:
         if self._closed_until > now or not self._is_refusing:
             return self._closed_until - now
         steady = 1.0 / (_EXCESS * self._rate) if self._rate else _FIRST_INTERVAL_SECONDS
-        late = min(_LATENESS * (now - self._answered_at), _MAX_INTERVAL_SECONDS)
+        late = min(_LATENESS * (now - self.answered_at), _MAX_INTERVAL_SECONDS)
         interval = max(steady, late)
         self._next_at = min(self._next_at, now + interval)
         if self._num_allowed == 0 and self._next_at > now + _SOON_SECONDS:

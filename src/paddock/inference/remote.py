@@ -259,15 +259,15 @@ class RemoteEngine:
     ) -> Read:
         """The server's answer, asked for again where it is busy (as long as it may be) or broken (a few times)."""
         limit, num_failures = opened.limit, 0
-        give_up_at = time.monotonic() + self._max_busy_seconds
+        began_at = time.monotonic()
         while True:
-            await limit.turn()
+            await self._turn(limit, began_at)
             sent_at = time.monotonic()
             try:
                 answer = await self._post(opened.session, path, content, read)
             except _BusyError as refusal:
-                if time.monotonic() + (refusal.retry_after_seconds or 0.0) > give_up_at:
-                    raise BackendAwayError(f"{refusal.reason} It stayed so for {self._max_busy_seconds:g} s.") from None
+                if time.monotonic() + (refusal.retry_after_seconds or 0.0) > self._give_up_at(limit, began_at):
+                    raise self._stays_busy(refusal.reason) from None
                 limit.refused(refusal.retry_after_seconds)
             except _BrokenError as failure:
                 num_failures += 1
@@ -279,6 +279,23 @@ class RemoteEngine:
             else:
                 limit.answered(time.monotonic() - sent_at)
                 return answer
+
+    async def _turn(self, limit: AdaptiveLimit, began_at: float) -> None:
+        """Wait for a turn of a request that began then. Raises `BackendAwayError` when nobody was answered for too long."""
+        while True:
+            try:
+                async with asyncio.timeout(self._give_up_at(limit, began_at) - time.monotonic()):
+                    return await limit.turn()
+            except TimeoutError:
+                if time.monotonic() >= self._give_up_at(limit, began_at):
+                    raise self._stays_busy(f"{self._name} is busy.") from None
+
+    def _give_up_at(self, limit: AdaptiveLimit, began_at: float) -> float:
+        """A server that answers others is not away, however long it lets one wait."""
+        return max(began_at, limit.answered_at) + self._max_busy_seconds
+
+    def _stays_busy(self, reason: str) -> BackendAwayError:
+        return BackendAwayError(f"{reason} It stayed so for {self._max_busy_seconds:g} s.")
 
     async def _post(
         self,

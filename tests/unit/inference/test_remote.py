@@ -134,6 +134,28 @@ def test_a_server_that_does_not_is_given_up(status: int, error: type[BackendErro
     assert type(caught.value) is error
 
 
+def test_all_who_wait_for_a_server_that_answers_nobody_give_up_together() -> None:
+    async def many(engine: RemoteEngine) -> list[Any]:
+        return await asyncio.gather(*(engine.chat(MODEL, USER, Sampling()) for _ in range(20)), return_exceptions=True)
+
+    with ModelServer(failing(*[429] * 999)) as server:
+        errors = ask(server.base_url, many, max_busy_seconds=0.3)
+        assert len(server.requests) < 40  # nobody needs a refusal of its own to know
+    assert {type(error) for error in errors} == {BackendAwayError}
+    assert all("It stayed so for 0.3 s." in str(error) for error in errors)
+
+
+def test_a_server_that_answers_others_is_not_given_up() -> None:
+    async def while_others_are_answered(engine: RemoteEngine) -> str:
+        engine._session.open().limit._pace.answered_at = time.monotonic() + 3600
+        return (await engine.chat(MODEL, USER, Sampling())).text
+
+    with ModelServer(failing(429, 429)) as server:
+        assert ask(server.base_url, while_others_are_answered, max_busy_seconds=0) == "at last"
+    with ModelServer(failing(429)) as server, pytest.raises(BackendAwayError, match="It stayed so for 0 s"):
+        chat(server.base_url, max_busy_seconds=0)
+
+
 def test_retry_after_is_kept() -> None:
     with ModelServer(failing(429, headers={"Retry-After": "1"})) as server:
         started_at = time.monotonic()
