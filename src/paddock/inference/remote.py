@@ -158,8 +158,8 @@ class RemoteEngine:
         try:
             raw, _ = await self._ask("completions", body, _whole_body)
             of_context, *of_texts = remote_answers.prompt_log_probs(self._name, raw, prompts)
-        except InvalidRequestError as error:
-            raise InvalidRequestError(f"{error.detail} {_NEEDS_ECHO}") from None
+        except (InvalidRequestError, BackendSetupError) as error:
+            raise type(error)(f"{error.detail} {_NEEDS_ECHO}") from None
         found = [of_text[len(of_context) :] for of_text in of_texts]
         for index, log_probs in enumerate(found):
             if not log_probs:

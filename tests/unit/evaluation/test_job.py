@@ -553,7 +553,7 @@ def test_a_server_that_only_chats_fails_a_multiple_choice_job_by_name(make_world
     job = world.run(world.submit())
     assert job.status is JobStatus.FAILED
     assert job.error is not None
-    assert "The provider lab refused the request (HTTP 404)" in job.error
+    assert "The provider lab answered HTTP 404" in job.error
     assert "`echo` and `logprobs`" in job.error
     assert len(world.server.requests) <= 12
 
