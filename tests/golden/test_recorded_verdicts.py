@@ -1,6 +1,6 @@
 """Scoring functions against what their reference implementations said of the same answers, recorded beside this file by
-`record_verdicts.py`: IFEval's and BFCL's own checks, lm-evaluation-harness on log-likelihoods and exact matches, and Llama Stack, whose
-functions bear the names of ours.
+`record_verdicts.py`: IFEval's and BFCL's own checks, lm-evaluation-harness on log-likelihoods and exact matches, and Llama
+Stack, whose functions bear the names of ours.
 
 A case in which ours differs on purpose names the difference (`differs`), and `docs/scoring.md` has its reason.
 """
