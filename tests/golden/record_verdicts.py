@@ -9,7 +9,7 @@ Not part of the tests: it needs the references in environments of their own,
 
 with all that lm_eval==0.4.13 needs,
 
-    python tests/golden/record_verdicts.py likelihood
+    python tests/golden/record_verdicts.py likelihood exact_match
 
 and, with Python 3.12,
 
@@ -179,6 +179,24 @@ def record_likelihood() -> None:
     write("likelihood_verdicts.jsonl", [{**case, **verdict(case)} for case in read("likelihood_verdicts.jsonl")])
 
 
+def record_exact_match() -> None:
+    """`exact_match_verdicts.jsonl`: of each case what the filter `regex` of lm-evaluation-harness leaves of the answer, None
+    where it finds nothing, and its `exact_match`."""
+    regex_filter = importlib.import_module("lm_eval.filters.extraction").RegexFilter
+    exact_match = importlib.import_module("lm_eval.api.metrics").exact_match_hf_evaluate
+
+    def verdict(case: dict[str, Any]) -> dict[str, Any]:
+        found = case["answer"]
+        matching = dict(case["matching"])
+        select = matching.pop("select", 0)
+        for pattern in case["regexes"]:
+            ((found,),) = regex_filter(pattern, select).apply([[found]], [{}])
+        score = exact_match(predictions=[found], references=[case["expected"]], **matching)["exact_match"]
+        return {"extracted": None if found == "[invalid]" else found, "score": float(score)}
+
+    write("exact_match_verdicts.jsonl", [{**case, **verdict(case)} for case in read("exact_match_verdicts.jsonl")])
+
+
 def read(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (HERE / name).read_text(encoding="utf-8").splitlines()]
 
@@ -190,6 +208,7 @@ def write(name: str, lines: list[dict[str, Any]]) -> None:
 
 RECORDERS = {
     "bfcl": record_bfcl,
+    "exact_match": record_exact_match,
     "ifeval": record_ifeval,
     "likelihood": record_likelihood,
     "llama_stack": record_llama_stack,

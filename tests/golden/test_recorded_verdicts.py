@@ -1,6 +1,6 @@
 """Scoring functions against what their reference implementations said of the same answers, recorded beside this file by
-`record_verdicts.py`: IFEval's and BFCL's own checks, lm-evaluation-harness on log-likelihoods, and Llama Stack, whose
-functions bear the names of ours.
+`record_verdicts.py`: IFEval's and BFCL's own checks, lm-evaluation-harness on log-likelihoods and exact matches, and Llama
+Stack, whose functions bear the names of ours.
 
 A case in which ours differs on purpose names the difference (`differs`), and `docs/scoring.md` has its reason.
 """
@@ -78,6 +78,22 @@ def test_log_likelihoods(metric: str) -> None:
     outcomes = Counter(case[metric] for case in cases)
     assert min(outcomes[0.0], outcomes[1.0]) >= 20
     assert any(case["acc"] != case[metric] for case in cases) == (metric != "acc")
+
+
+def test_filtered_exact_match() -> None:
+    cases, outcomes, differing = recorded("exact_match_verdicts.jsonl"), Counter(), set()
+    assert len(cases) == documented_cases()["text::filtered_exact_match"]
+    for case in cases:
+        params = {"parsing_regexes": case["regexes"], "matching": case["matching"]}
+        (row,) = score_all("text::filtered_exact_match", [(case["expected"], case["answer"])], **params)
+        if "differs" in case:
+            differing.add(case["differs"])
+            assert "error" in row or row != {"score": case["score"], "extracted_answer": case["extracted"]}, case
+            continue
+        assert row == {"score": case["score"], "extracted_answer": case["extracted"]}, case
+        outcomes[case["score"]] += 1
+    assert min(outcomes[0.0], outcomes[1.0]) >= 20
+    assert differing == documented_differences("text::filtered_exact_match")
 
 
 FROM_LLAMA_STACK = [

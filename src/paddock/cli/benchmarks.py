@@ -11,7 +11,7 @@ from paddock import terminal
 from paddock.cli.json_values import json_object
 from paddock.cli.options import json_option, speaks_to_server
 from paddock.client import Client, quoted
-from paddock.suites import lm_eval, suite
+from paddock.suites import lm_eval, open_benchmark, suite
 from paddock.suites.suite import Suite, SuiteError
 
 
@@ -99,22 +99,40 @@ def delete(client: Client, benchmark_id: str) -> None:
 @click.option(
     "--fewshot-seed", type=int, default=lm_eval.FEWSHOT_SEED, show_default=True, help="What examples are drawn with."
 )
+@click.option(
+    "--only", multiple=True, help="Of a Llama Stack configuration this benchmark; may be given several times."
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be registered, and what cannot be carried.")
 @speaks_to_server
 @json_option
 def import_(
-    client: Client, file: Path, benchmark_id: str | None, fewshot_seed: int, dry_run: bool, as_json: bool
+    client: Client,
+    file: Path,
+    benchmark_id: str | None,
+    fewshot_seed: int,
+    only: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
-    """Make a benchmark of a task of lm-evaluation-harness (a YAML file), and say what of it could not be carried.
+    """Make benchmarks of a YAML file, and say what of it could not be carried: of a task of lm-evaluation-harness, or of a
+    Llama Stack configuration with open benchmarks.
 
-    Nothing in the file is executed. Its rows are read from files beside it, or by the server from the Hugging Face hub.
+    Nothing in the file is executed. Rows are read from files beside a task, or by the server from where the file says.
 
     \b
     Examples:
       paddock benchmarks import arc_easy.yaml
-      paddock benchmarks import my_task.yaml --id my/task --dry-run"""
+      paddock benchmarks import my_task.yaml --id my/task --dry-run
+      paddock benchmarks import run.yaml --only meta-reference-math-500"""
     try:
-        found = lm_eval.load(file, client, benchmark_id=benchmark_id, fewshot_seed=fewshot_seed)
+        if open_benchmark.is_one(file):
+            if benchmark_id is not None:
+                raise click.UsageError("--id is for a single task: this file names its benchmarks itself.")
+            found = open_benchmark.load(file, client, only=only)
+        elif only:
+            raise click.UsageError("--only is for a Llama Stack configuration: this file is a single task.")
+        else:
+            found = lm_eval.load(file, client, benchmark_id=benchmark_id, fewshot_seed=fewshot_seed)
     except SuiteError as error:
         raise click.ClickException(f"{file.name} is not imported. {error.detail}") from None
     if not dry_run:
@@ -123,9 +141,10 @@ def import_(
         terminal.print_json(_report(found))
         return
     for benchmark in found.benchmarks:
-        num_rows = len(found.rows.get(benchmark["dataset_id"], ()))
-        click.echo(f"{benchmark['benchmark_id']} {'would have' if dry_run else 'has'} {num_rows:,} rows.")
-        click.echo(f"Scored by {', '.join(benchmark['scoring_functions'])}.")
+        dataset_id, functions = benchmark["dataset_id"], ", ".join(benchmark["scoring_functions"])
+        holds = f" of {len(found.rows[dataset_id]):,} rows" if dataset_id in found.rows else ""
+        would_be = "would be" if dry_run else "is"
+        click.echo(f"{benchmark['benchmark_id']} {would_be} on the dataset {dataset_id}{holds}, scored by {functions}.")
     for note in found.notes:
         click.echo(f"Not carried: {note.key}. {note.reason}")
 
