@@ -58,6 +58,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/generation.py
 	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/checkpoints.py
 	$(BIN)/python benchmarks/rerank.py
+	$(BIN)/python benchmarks/rerank_quality.py
 
 coverage-sim: $(STAMP)
 	$(BIN)/python benchmarks/coverage_sim.py

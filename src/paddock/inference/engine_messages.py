@@ -21,7 +21,7 @@ BACKLOG = 1024
 PRECISION = "precision"
 """The key in a local model's metadata that says what it computes in as a reranker."""
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "int8")
 
 
 class LocalModel(msgspec.Struct, frozen=True):
