@@ -51,7 +51,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/jobs.py
 	$(BIN)/python benchmarks/cancels.py
 	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/hostile.py
-	$(BIN)/python benchmarks/evaluation.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/evaluation_resume.py --rows 20000
 	$(BIN)/python benchmarks/overload.py
 	$(BIN)/python benchmarks/dataset_rows.py
@@ -60,6 +60,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/evaluation_generation.py --runs 1
 	PYTHONPATH=tests:tests/acceptance $(BIN)/python benchmarks/checkpoints.py
 	$(BIN)/python benchmarks/rerank.py
+	$(BIN)/python benchmarks/rerank_quality.py
 
 coverage-sim: $(STAMP)
 	$(BIN)/python benchmarks/coverage_sim.py

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy import stats
@@ -19,6 +20,9 @@ from scipy import stats
 from paddock.evaluation.statistics import intervals, judge_correction, means, pairs
 from paddock.evaluation.statistics.intervals import Interval
 from paddock.evaluation.statistics.judge_correction import Calibration
+
+DESIGNS = [(n, share) for n in (200, 400, 1000) for share in (0.1, 0.2, 0.3, 0.5, 0.7, 0.9) if n * share >= 100]
+"""Numbers of pairs, and the shares of them that are discordant, with 100 discordant pairs expected or more."""
 
 TRUE_SHARES = np.round(np.arange(0.05, 0.985, 0.01), 2)
 
@@ -43,12 +47,29 @@ def proportion_coverage(interval: Callable[[int, int], Interval], n: int) -> np.
     return np.asarray((holds * probabilities).sum(axis=0))
 
 
+@cache
 def mcnemar_rejections(num_discordant: int) -> tuple[float, float]:
     """P(rejected at 5 %) of two models that are equally good: by the exact test, by mid-p."""
     found = [pairs.mcnemar(k, num_discordant - k) for k in range(num_discordant + 1)]
     probabilities = stats.binom.pmf(np.arange(num_discordant + 1), num_discordant, 0.5)
     exact = probabilities[[test.p_exact <= 0.05 for test in found]].sum()
     return float(exact), float(probabilities[[test.p_mid <= 0.05 for test in found]].sum())
+
+
+def attainable_rejections(num_discordant: int) -> np.ndarray:
+    """P(rejected) of every test that treats two models alike and draws no lots: it rejects where the worse one is right
+    alone on a pairs or fewer, for each a below half. No such test has a rate between two of these."""
+    return np.asarray(2 * stats.binom.cdf(np.arange((num_discordant + 1) // 2), num_discordant, 0.5))
+
+
+def mcnemar_rejections_of_pairs(num_pairs: int, share_discordant: float) -> tuple[float, float]:
+    """P(rejected at 5 %) of two equally good models before it is known how many pairs are discordant: the conditional rates
+    of `mcnemar_rejections`, weighted by how likely each number is."""
+    low, high = stats.binom.ppf([1e-9, 1 - 1e-9], num_pairs, share_discordant).astype(int)
+    counts = np.arange(low, high + 1)
+    rates = np.array([mcnemar_rejections(int(count)) for count in counts])
+    exact, mid_p = stats.binom.pmf(counts, num_pairs, share_discordant) @ rates
+    return float(exact), float(mid_p)
 
 
 # ---------------------------------------------------------------------------------------------------- simulation
@@ -149,9 +170,21 @@ def exact_cells(counts: Sequence[int]) -> Iterator[Cell]:
 def mcnemar_cells(counts: Sequence[int]) -> Iterator[Cell]:
     rates = np.array([mcnemar_rejections(n) for n in counts])
     yield Cell(f"McNemar exact rejects, {counts[0]} to {counts[-1]} discordant pairs, most", float(rates[:, 0].max()))
-    many = rates[[n >= 100 for n in counts]]
-    yield Cell("McNemar mid-p rejects, from 100 discordant pairs, least", float(many[:, 1].min()))
-    yield Cell("McNemar mid-p rejects, from 100 discordant pairs, most", float(many[:, 1].max()))
+    many = {n: rate for n, rate in zip(counts, rates[:, 1], strict=True) if n >= 100}
+    yield Cell("McNemar mid-p rejects, from 100 discordant pairs, least", min(many.values()))
+    yield Cell("McNemar mid-p rejects, from 100 discordant pairs, most", max(many.values()))
+    yield Cell("McNemar mid-p rejects, from 100 discordant pairs, mean", float(np.mean(list(many.values()))))
+    for n in (n for n, rate in many.items() if not 0.04 <= rate <= 0.06):
+        attainable = attainable_rejections(n)
+        yield Cell(f"McNemar mid-p rejects, {n} discordant pairs", many[n])
+        yield Cell("  the next greater rate of any symmetric test there", float(attainable[attainable > many[n]].min()))
+
+
+def mcnemar_of_pairs_cells(designs: Sequence[tuple[int, float]]) -> Iterator[Cell]:
+    rates = [mcnemar_rejections_of_pairs(*design)[1] for design in designs]
+    name = f"McNemar mid-p rejects, {len(designs)} designs with 100 discordant pairs expected or more"
+    yield Cell(f"{name}, least", min(rates))
+    yield Cell(f"{name}, most", max(rates))
 
 
 def simulated_cells(seed: int, num_runs: int) -> Iterator[Cell]:
@@ -190,6 +223,7 @@ def main() -> int:
         *wilson_cells(range(50, 1001, 10)),
         *exact_cells((50, 100, 200, 500)),
         *mcnemar_cells(range(6, 1001)),
+        *mcnemar_of_pairs_cells(DESIGNS),
         *simulated_cells(options.seed, options.runs),
     ):
         naive = "" if cell.naive is None else f"{cell.naive:8.2%}"

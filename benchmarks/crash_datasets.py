@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import signal
 import sqlite3
 import sys
 import tempfile
@@ -26,7 +24,6 @@ from typing import Any
 
 import httpx
 import msgspec
-import psutil
 
 from live_server import LiveServer
 
@@ -96,21 +93,14 @@ def client(url: str, dataset_id: str, number: int, seed: str, calls: list[Call],
 
 def kill(server: LiveServer, rng: random.Random, findings: Findings) -> None:
     """`kill -9` of the server, or of the process that reads a source in."""
-    jobs = [child.pid for child in psutil.Process(server.pid).children() if _is_job(child)]
+    jobs = list(server.processes_of_job())
     if jobs and rng.random() < 0.4:
-        os.kill(jobs[0], signal.SIGKILL)
+        jobs[0].kill()
         findings.num_kills["job"] += 1
     else:
         server.kill()
         server.start()
         findings.num_kills["server"] += 1
-
-
-def _is_job(process: psutil.Process) -> bool:
-    try:
-        return "run-job" in process.cmdline()
-    except psutil.NoSuchProcess:  # it has just ended
-        return False
 
 
 def one_kill(server: LiveServer, source: Path, seed: str, findings: Findings) -> None:
@@ -211,8 +201,7 @@ def main() -> int:
         source = folder / "source.jsonl"
         # Large enough for a job.
         source.write_text("".join(f'{{"question":"{n}{"?" * 250}","answer":"{n}"}}\n' for n in range(NUM_SOURCE_ROWS)))
-        # A job's process is told by its command line, which one that was started ahead does not have.
-        with LiveServer(folder, dataset_roots=[str(folder)], ready_job_process=False) as server:
+        with LiveServer(folder, dataset_roots=[str(folder)]) as server:
             for number in range(options.kills):
                 one_kill(server, source, f"{seed}-{number}", findings)
                 if not findings.is_clean:

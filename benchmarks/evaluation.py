@@ -1,24 +1,34 @@
 """How fast evaluations of a remote model go: rows through a job of a real server, against a stand-in for a model server.
 
-    python benchmarks/evaluation.py [--runs 5] [--rows 1000]
+    PYTHONPATH=tests python benchmarks/evaluation.py [--runs 5] [--rows 1000] [--storm-seconds 20]
+        [--only rows|clients|storms]
 
 Measured is the time from the submission of a job to `completed`, results durable. Beside it, in turn and in the same run,
-the floor: the same requests by a bare aiohttp client that keeps nothing. A storm is a model server that refuses (429) all
-that is over its rate; there the figure is what was answered a second, against that rate.
+the floor: the same requests by a bare aiohttp client that keeps nothing. Of several clients at once through `evaluate_rows`
+the ideal is that bare client with all calls in flight at once; it is shown with 64 as well, for so many connections cost
+something too. In theory one answer's delay is enough. CPU seconds are those of the server and of the bare client.
+
+A storm is a model server that refuses (429) what is over its limit. There the figure is the share: requests that it
+admitted, of those that it would have admitted to somebody who always asks, from the submission to `completed`. The stand-in
+counts both itself (`tests/storms.py`). The job's start is part of the time, so a storm lasts a while; beside it stand the
+share since the first request, and when that came.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import copy
+import math
 import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +38,73 @@ import psutil
 import yaml
 from aiohttp import web
 
+from storms import Bucket, Places, Refused, Storm, Window
+
 # ---------------------------------------------------------------------------------------------------- the other side
 
 
-def model_server(delay_seconds: float, rate: float, burst: float, retry_after: str) -> None:
-    """Answers chat requests after a delay. At more than `rate` requests a second (0: any) it refuses, with `Retry-After` if
-    given. Prints its port."""
-    tokens, refilled_at, num_refused = burst, time.monotonic(), 0
-    headers = {"Retry-After": retry_after} if retry_after else {}
+@dataclass(frozen=True)
+class Kind:
+    """A kind of storm: what it admits, the rows that it takes in a second, and how long an answer takes."""
+
+    name: str
+    storm: Storm
+    rows_a_second: float
+    delay_seconds: float = 0.02
+
+
+KINDS = [
+    Kind("200/s", Bucket(200, 20), 200),
+    Kind("500/s", Bucket(500, 50), 500),
+    Kind("200/s, asks to wait 1 s", Bucket(200, 240, 1.0), 200),
+    Kind("200 in each second", Window(200, 1.0, says_when=False), 200),
+    Kind("1000 in 5 s, says how long to wait", Window(1000, 5.0, says_when=True), 200),
+    Kind("300/s, away every third second", Bucket(300, 30, None, 2.0, 3.0), 200),
+    Kind("16 at once, 200 ms each", Places(16), 80, 0.2),
+]
+
+
+def model_server(delay_seconds: float, storm: Storm | None) -> None:
+    """Answers chat requests after a delay, those that the storm admits. Prints its port. `/storm` tells of the storm, whose
+    time begins with a POST to it."""
+    begun_at, current = time.monotonic(), copy.deepcopy(storm)
+    num_refused, first_seconds = 0, math.nan
+
+    async def begin(_: web.Request) -> web.Response:
+        nonlocal begun_at, current, num_refused, first_seconds
+        begun_at, current = time.monotonic(), copy.deepcopy(storm)
+        num_refused, first_seconds = 0, math.nan
+        return web.json_response({})
+
+    async def tell(_: web.Request) -> web.Response:
+        assert current is not None
+        now = time.monotonic() - begun_at
+        used = current.used(now)
+        return web.json_response(
+            {
+                "share": used / current.allowed(0, now),
+                "share_since_first": used / current.allowed(first_seconds, now),
+                "first_seconds": first_seconds,
+                "num_refused": num_refused,
+            }
+        )
 
     async def chat(request: web.Request) -> web.Response:
-        nonlocal tokens, refilled_at, num_refused
+        nonlocal num_refused, first_seconds
         body = await request.json()
-        if rate:
-            now = time.monotonic()
-            tokens, refilled_at = min(burst, tokens + (now - refilled_at) * rate), now
-            if tokens < 1:
+        admitting = current
+        if admitting is not None:
+            now = time.monotonic() - begun_at
+            first_seconds = now if math.isnan(first_seconds) else first_seconds
+            try:
+                admitting.admit(now)
+            except Refused as refused:
                 num_refused += 1
+                headers = {} if refused.pause_seconds is None else {"Retry-After": f"{refused.pause_seconds:.0f}"}
                 return web.json_response({"error": {"message": "slow down"}}, status=429, headers=headers)
-            tokens -= 1
         await asyncio.sleep(delay_seconds)
+        if admitting is not None:
+            admitting.leave(time.monotonic() - begun_at)
         text = body["messages"][-1]["content"].replace("q", "a")
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
         usage = {"prompt_tokens": 7, "completion_tokens": 3}
@@ -56,6 +113,8 @@ def model_server(delay_seconds: float, rate: float, burst: float, retry_after: s
     async def serve() -> None:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", chat)
+        app.router.add_post("/storm", begin)
+        app.router.add_get("/storm", tell)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
@@ -66,10 +125,9 @@ def model_server(delay_seconds: float, rate: float, burst: float, retry_after: s
 
 
 @contextmanager
-def backend(delay_seconds: float, rate: float = 0.0, burst: float = 20.0, retry_after: str = "") -> Iterator[str]:
-    arguments = [str(delay_seconds), str(rate), str(burst), retry_after]
+def backend(delay_seconds: float, kind: str = "") -> Iterator[str]:
     process = subprocess.Popen(
-        [sys.executable, __file__, "--as-model-server", *arguments], stdout=subprocess.PIPE, text=True
+        [sys.executable, __file__, "--as-model-server", str(delay_seconds), kind], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     try:
@@ -119,8 +177,8 @@ def paddock(folder: Path, base_url: str, max_concurrency: int, num_rows: int) ->
         process.wait(30)
 
 
-def job_seconds(http: httpx.Client, num_rows: int) -> float:
-    """One evaluation as a job; all rows must be answered."""
+def run_job(http: httpx.Client) -> tuple[str, float]:
+    """One evaluation as a job: its id, and the seconds from submission to `completed`."""
     config = {"eval_candidate": {"type": "model", "model": "pupil", "sampling_params": {}}}
     started_at = time.perf_counter()
     answer = http.post("/v1alpha/eval/benchmarks/bench/jobs", json=config)
@@ -128,10 +186,19 @@ def job_seconds(http: httpx.Client, num_rows: int) -> float:
     while (job := http.get(f"/v1alpha/eval/benchmarks/bench/jobs/{job_id}").json())["status"] != "completed":
         assert job["status"] in ("scheduled", "in_progress"), job
         time.sleep(0.01)
-    seconds = time.perf_counter() - started_at
+    return job_id, time.perf_counter() - started_at
+
+
+def check_result(http: httpx.Client, job_id: str, num_rows: int) -> None:
+    """All rows must be answered."""
     result = http.get(f"/v1alpha/eval/benchmarks/bench/jobs/{job_id}/result").json()
     accuracy = result["scores"]["basic::equality"]["aggregated_results"]["accuracy"]
     assert (accuracy["num_correct"], accuracy["num_failed"]) == (num_rows, 0), accuracy
+
+
+def job_seconds(http: httpx.Client, num_rows: int) -> float:
+    job_id, seconds = run_job(http)
+    check_result(http, job_id, num_rows)
     return seconds
 
 
@@ -198,53 +265,77 @@ def measure(folder: Path, runs: int, num_rows: int) -> None:
                 ][1:]
             name = f"{num_rows} rows, {delay_ms} ms, at most {max_concurrency} in flight"
             print(line(name, [a for a, _ in pairs], [b for _, b in pairs], num_rows), flush=True)
-    with backend(0.02) as base_url:
-        place = folder / "many"
+
+
+def measure_clients(folder: Path, runs: int) -> None:
+    place = folder / "clients"
+    place.mkdir()
+    with backend(0.02) as base_url, paddock(place, base_url, 1024, 1) as http:
+        url = str(http.base_url).rstrip("/")
+        pupils = [child for child in psutil.Process().children() if "serve" in child.cmdline()]
+        ours, bare, bare_64, cpu, bare_cpu = ([] for _ in range(5))
+        for _ in range(runs + 1):
+            before = cpu_seconds(pupils)
+            ours.append(many_requests_seconds(url, 16, 50))
+            cpu.append(cpu_seconds(pupils) - before)
+            before = cpu_seconds([psutil.Process()])
+            bare.append(floor_seconds(base_url, 800, 800))
+            bare_cpu.append(cpu_seconds([psutil.Process()]) - before)
+            bare_64.append(floor_seconds(base_url, 800, 64))
+    print(f"{'16 clients, 50 rows each at once, 20 ms':<44}{'ours':>10}{'':>16}{'bare':>10}{'ratio':>9}")
+    print(line("  bare: all at once (the ideal)", ours[1:], bare[1:], 800))
+    print(line("  bare: 64 at once", ours[1:], bare_64[1:], 800))
+    print(f"{'  CPU seconds':<44}{statistics.median(cpu[1:]):>8.2f} s{'':>16}{statistics.median(bare_cpu[1:]):>8.2f} s")
+
+
+def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
+    return float(sum(sum(process.cpu_times()[:2]) for process in processes))
+
+
+def measure_storms(folder: Path, runs: int, seconds: float) -> None:
+    print(
+        f"{'storms of 429, median of ' + str(runs):<48}{'share':>7}{'since first':>13}{'first at':>10}{'refused/row':>13}"
+    )
+    for kind in KINDS:
+        num_rows = round(kind.rows_a_second * seconds / 1000) * 1000  # windows are used up
+        place = folder / kind.name.replace("/", " ")
         place.mkdir()
-        with paddock(place, base_url, 1024, 1) as http:
-            url = str(http.base_url).rstrip("/")
-            pairs = [(many_requests_seconds(url, 16, 50), floor_seconds(base_url, 800, 256)) for _ in range(runs + 1)][
-                1:
-            ]
-        print(line("16 clients, 50 rows each at once, 20 ms", [a for a, _ in pairs], [b for _, b in pairs], 800))
-
-
-def measure_storms(folder: Path, num_rows: int) -> None:
-    print(f"{'storms of 429':<44}{'answered':>14}{'allowed':>12}{'share':>9}")
-    for rate, retry_after in ((200.0, ""), (200.0, "1"), (500.0, "")):
-        burst = rate * (1.2 if retry_after else 0.1)
-        with backend(0.02, rate, burst, retry_after) as base_url:
-            place = folder / f"storm-{rate}-{retry_after}"
-            place.mkdir()
-            with paddock(place, base_url, 1024, num_rows) as http:
-                seconds = job_seconds(http, num_rows)
-        # The process's start counts; what the bucket held at first is free.
-        allowed = (num_rows - burst) / rate
-        name = f"{num_rows} rows at {rate:.0f}/s, " + (
-            f"Retry-After {retry_after}" if retry_after else "no Retry-After"
-        )
+        told = []
+        with backend(kind.delay_seconds, kind.name) as base_url, paddock(place, base_url, 1024, num_rows) as http:
+            address = base_url.replace("/v1", "/storm")
+            for _ in range(runs):
+                httpx.post(address)
+                job_id, _ = run_job(http)
+                told.append(httpx.get(address).json())
+                check_result(http, job_id, num_rows)
+        of = {name: statistics.median(one[name] for one in told) for name in told[0]}
         print(
-            f"{name:<44}{num_rows / seconds:>10.0f} r/s{num_rows / allowed:>8.0f} r/s{allowed / seconds:>9.1%}",
+            f"{f'{num_rows} rows at {kind.name}':<48}{of['share']:>7.1%}{of['share_since_first']:>13.1%}"
+            f"{of['first_seconds']:>8.2f} s{of['num_refused'] / num_rows:>13.2f}",
             flush=True,
         )
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--as-model-server"]:
-        delay, rate, burst, retry_after = sys.argv[2:]
-        model_server(float(delay), float(rate), float(burst), retry_after)
+        delay, name = sys.argv[2:]
+        model_server(float(delay), next((kind.storm for kind in KINDS if kind.name == name), None))
         return
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--rows", type=int, default=1000)
-    parser.add_argument("--storms-only", action="store_true")
+    parser.add_argument("--storm-seconds", type=float, default=20)
+    parser.add_argument("--only", choices=["rows", "clients", "storms"])
     options = parser.parse_args()
     machine = f"{platform.machine()}, {psutil.cpu_count()} cores, Python {platform.python_version()}"
     print(f"{machine}, load {psutil.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as folder:
-        if not options.storms_only:
+        if options.only in (None, "rows"):
             measure(Path(folder), options.runs, options.rows)
-        measure_storms(Path(folder), 3 * options.rows)
+        if options.only in (None, "clients"):
+            measure_clients(Path(folder), options.runs)
+        if options.only in (None, "storms"):
+            measure_storms(Path(folder), options.runs, options.storm_seconds)
 
 
 if __name__ == "__main__":

@@ -40,25 +40,32 @@ _JUDGE = {
 
 
 def model_server() -> None:
-    """Answers chat requests at once, and `GET /asked` with how often each was asked of each model. Prints its port."""
+    """Answers chat requests at once, `GET /calls` with how many each model got, and `GET /repeated` with what it was asked
+    more than once. Prints its port."""
     asked: dict[str, Counter[str]] = {"pupil": Counter(), "judge": Counter()}
+    calls = Counter[str]()
 
     async def chat(request: web.Request) -> web.Response:
         body = await request.json()
         text = body["messages"][-1]["content"]
         asked[body["model"]][text] += 1
+        calls[body["model"]] += 1
         said = text.replace("q", "a") if body["model"] == "pupil" else "Total rating: 4"
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
         return web.json_response({"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 3}})
 
-    async def tell(_request: web.Request) -> web.Response:
+    async def tell_calls(_request: web.Request) -> web.Response:
+        return web.json_response(calls)
+
+    async def tell_repeated(_request: web.Request) -> web.Response:
         repeated = {model: [text for text, count in texts.items() if count > 1] for model, texts in asked.items()}
-        return web.json_response({"calls": {m: t.total() for m, t in asked.items()}, "repeated": repeated})
+        return web.json_response(repeated)
 
     async def serve() -> None:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", chat)
-        app.router.add_get("/asked", tell)
+        app.router.add_get("/calls", tell_calls)
+        app.router.add_get("/repeated", tell_repeated)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0, backlog=4096).start()
@@ -107,6 +114,12 @@ class Server:
                     self.peak_bytes[name] = max(self.peak_bytes[name], process.memory_info().rss)
             except psutil.NoSuchProcess:
                 continue
+
+    def cpu_seconds(self) -> float:
+        """What the server and its children have used so far."""
+        server = psutil.Process(self.process.pid)
+        times = [process.cpu_times() for process in (server, *server.children(recursive=True))]
+        return sum(time.user + time.system for time in times)
 
     def end(self, number: int) -> None:
         """Send a signal to the server; by SIGKILL its children go too."""
@@ -172,11 +185,14 @@ def measure(folder: Path, num_rows: int, killed_at: float, backend_url: str) -> 
     answers, verdicts = recorded(folder, job_id)
     print(f"killed after {seconds:.0f} s with {len(answers):,} answers and {len(verdicts):,} verdicts recorded")
 
-    asked_before = httpx.get(f"{backend_url}/asked", timeout=60).json()["calls"]["pupil"]
+    stand_in = httpx.Client(base_url=backend_url, timeout=60)
+    calls_before = stand_in.get("/calls").json()["pupil"]
     restarted_at = server.start()
-    while httpx.get(f"{backend_url}/asked", timeout=60).json()["calls"]["pupil"] == asked_before:
+    serves_after = time.monotonic() - restarted_at
+    while stand_in.get("/calls").json()["pupil"] == calls_before:
         time.sleep(0.02)
     asked_after = time.monotonic() - restarted_at
+    cpu_seconds = server.cpu_seconds()
     while num_done(server.http, job_id) <= len(verdicts):
         time.sleep(0.02)
     recorded_after = time.monotonic() - restarted_at
@@ -187,10 +203,11 @@ def measure(folder: Path, num_rows: int, killed_at: float, backend_url: str) -> 
     assert (average["num_scored"], average["num_failed"]) == (num_rows, 0), average
     server.end(signal.SIGTERM)
 
-    repeated = httpx.get(f"{backend_url}/asked", timeout=60).json()["repeated"]
+    repeated = stand_in.get("/repeated").json()
     indices = {model: {int(text.partition(":")[0][1:]) for text in texts} for model, texts in repeated.items()}
     print(
-        f"from the restart: the next question after {asked_after:.1f} s, its verdict stored by {recorded_after:.1f} s"
+        f"from the restart: it serves after {serves_after:.1f} s, the next question after {asked_after:.1f} s (of all its "
+        f"processes {cpu_seconds:.1f} CPU-seconds), its verdict stored by {recorded_after:.1f} s"
     )
     print(
         f"asked again for recorded rows: the model {len(indices['pupil'] & answers)} times, the judge "

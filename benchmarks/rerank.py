@@ -1,6 +1,7 @@
-"""How fast passages are ranked over HTTP, the exact way and in bf16, beside sentence-transformers' own `predict`.
+"""How fast passages are ranked over HTTP, the exact way, in bf16 and in int8, beside sentence-transformers' own `predict`.
 
-    python benchmarks/rerank.py [--seconds 4] [--threads N] [--items 10 100 1000] [--clients 1 4 16] [--precisions fp32 bf16]
+    python benchmarks/rerank.py [--seconds 4] [--threads N] [--items 10 100 1000] [--clients 1 4 16]
+                                [--precisions fp32 bf16 int8]
 
 One model for all: a cross-encoder of all-MiniLM-L6-v2's shape. Items have 10 to 400 tokens, the same for all sides.
 sentence-transformers runs in a process of its own with its defaults, called directly, without HTTP; with several clients
@@ -33,6 +34,8 @@ from typing import Any
 import aiohttp
 import psutil
 import yaml
+
+from paddock.inference.engine_messages import PRECISIONS
 
 QUERY = "Why do the tides rise and fall along the coast of the ocean?"
 
@@ -163,7 +166,7 @@ def running_peer(folder: Path, num_threads: int) -> Iterator[tuple[Callable[[lis
 @contextmanager
 def running_paddock(folder: Path, model: Path, num_threads: int) -> Iterator[tuple[str, psutil.Process]]:
     entry = {"provider_id": "local", "provider_model_id": str(model), "model_type": "rerank"}
-    models = [entry | {"model_id": name, "metadata": {"precision": name}} for name in ("fp32", "bf16")]
+    models = [entry | {"model_id": name, "metadata": {"precision": name}} for name in PRECISIONS]
     settings = {"port": 0, "num_threads": num_threads, "registered_resources": {"models": models}}
     (folder / "paddock.yaml").write_text(yaml.safe_dump(settings))
     log = folder / "log"
@@ -180,10 +183,16 @@ def running_paddock(folder: Path, model: Path, num_threads: int) -> Iterator[tup
         process.wait(30)
 
 
+class RefusedError(Exception):
+    """The server does not rank with this model."""
+
+
 def http_call(session: aiohttp.ClientSession, url: str, model: str) -> Callable[[list[str]], Awaitable[Any]]:
     async def call(items: list[str]) -> Any:
         body = {"model": model, "query": QUERY, "items": items}
         async with session.post(f"{url}/v1alpha/inference/rerank", json=body) as answer:
+            if answer.status == 400:  # a precision that this machine lacks
+                raise RefusedError((await answer.json())["detail"])
             assert answer.status == 200, await answer.text()
             ranked = (await answer.json())["data"]
             assert len(ranked) == len(items)
@@ -213,8 +222,13 @@ async def compare(arguments: argparse.Namespace, folder: Path) -> None:
         async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as session:
             calls = {f"paddock {name}": http_call(session, url, name) for name in arguments.precisions}
             sides: dict[str, Any] = {"sentence-transformers": peer_call} | calls
-            for call in sides.values():
-                await call(texts(20))
+            for name, call in list(sides.items()):
+                try:
+                    await call(texts(20))
+                except RefusedError as error:
+                    print(f"{name}: {error}")
+                    del sides[name]
+                    calls.pop(name)
             engine = next(child for child in server.children(recursive=True) if "run-engine" in child.cmdline())
             pids = {name: peer_pids if call is peer_call else [server.pid, engine.pid] for name, call in sides.items()}
             for num_items, items in sets.items():
@@ -264,7 +278,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--items", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
-    parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     parser.add_argument("--memory-items", type=int, default=10_000, help="0 leaves that part out")
     parser.add_argument("--as-peer", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

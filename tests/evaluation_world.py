@@ -48,11 +48,14 @@ class World:
         }
         dataset_registration.register_entry(self.datasets, Access(), entry)
 
-    def add_benchmark(self, *functions: str, benchmark_id: str = "bench", dataset_id: str = "exam") -> None:
+    def add_benchmark(
+        self, *functions: str, benchmark_id: str = "bench", dataset_id: str = "exam", metadata: Any = None
+    ) -> None:
         entry = {
             "benchmark_id": benchmark_id,
             "dataset_id": dataset_id,
             "scoring_functions": list(functions or ("basic::equality",)),
+            "metadata": metadata or {},
         }
         registration.register_benchmark_entry(self.evaluation, self.datasets, entry)
 

@@ -240,3 +240,115 @@ SETS = [
 ]
 
 ALL_PASSAGES = [passage for each in SETS for passage in each.passages]
+
+HELD_OUT = [
+    # No model of the tests was trained on these.
+    PassageSet(
+        "What is a glacier?",
+        "A mass of ice, built of many years' snow, that slides slowly down a valley.",
+        (
+            "Ice cubes keep a drink cold for about an hour.",
+            "Skiers look for fresh powder after a night of snow.",
+            "A valley with a river in it is often V-shaped.",
+        ),
+    ),
+    PassageSet(
+        "What does a thermostat do?",
+        "It switches the heating on and off to hold a room at the temperature that was set.",
+        (
+            "Woollen socks keep feet warm on the tiles.",
+            "A thermos flask holds soup hot until noon.",
+            "Room rates are lower outside the season.",
+        ),
+    ),
+    PassageSet(
+        "What is a solar panel?",
+        "A flat device on a roof that makes electricity out of sunlight.",
+        (
+            "Roof tiles are made of fired clay.",
+            "The panel of judges met behind closed doors.",
+            "Electricity bills come once a quarter.",
+        ),
+    ),
+    PassageSet(
+        "What is an earthquake?",
+        "The ground shakes because two plates of the Earth's crust have suddenly slipped past each other.",
+        (
+            "Dinner plates should be warmed before they are served on.",
+            "A milkshake is blended from milk and ice cream.",
+            "The crust of a good loaf cracks when it cools.",
+        ),
+    ),
+    PassageSet(
+        "How do I remove a splinter from a finger?",
+        "Grip the bit of wood with clean tweezers close to the skin and pull it out the way it went in.",
+        (
+            "Sand wood along its grain, never across.",
+            "Finger food is eaten without knife and fork.",
+            "A broken arm is put in plaster for six weeks.",
+        ),
+    ),
+    PassageSet(
+        "How can I fall asleep more easily?",
+        "Go to bed at the same hour each night, keep the room dark, and put the telephone away.",
+        (
+            "Pillows are filled with down, foam or husks.",
+            "The night train leaves at the same hour each day.",
+            "In autumn many people fall on wet leaves.",
+        ),
+    ),
+    PassageSet(
+        "How do I keep bread from going stale?",
+        "Wrap the loaf and leave it at room temperature; freeze slices that you will not eat soon.",
+        (
+            "Sourdough rises more slowly than yeast dough.",
+            "Toast is buttered while it is still hot.",
+            "Rooms should be aired for five minutes twice a day.",
+        ),
+    ),
+    PassageSet(
+        "How do I back up the photos on my computer?",
+        "Copy the pictures to an external drive, and keep a second copy somewhere else.",
+        (
+            "Portraits look best in soft light from the side.",
+            "A driver who backs out of a garage must give way.",
+            "Computers once filled whole rooms.",
+        ),
+    ),
+    PassageSet(
+        "Why is the sky blue?",
+        "Air scatters the short waves of sunlight, which look blue, far more than the long red ones.",
+        (
+            "Blue cheese gets its veins from a mould.",
+            "Skyscrapers sway a little in strong wind.",
+            "Red wine is drunk warmer than white.",
+        ),
+    ),
+    PassageSet(
+        "Which animal is the largest on Earth?",
+        "The blue whale, which grows to thirty metres and 150 tonnes.",
+        (
+            "Elephants drink with the help of their trunks.",
+            "The largest ships cannot pass through the canal.",
+            "Animals in the zoo are fed at three o'clock.",
+        ),
+    ),
+    PassageSet(
+        "Why does metal rust?",
+        "Iron joins with oxygen from moist air and turns into a brown, flaky oxide.",
+        (
+            "Heavy metal bands play loudly.",
+            "Autumn leaves are brown and crackle underfoot.",
+            "Irons should be filled with distilled water.",
+        ),
+    ),
+    PassageSet(
+        "Who painted the Mona Lisa?",
+        "Leonardo da Vinci made that portrait of a smiling woman early in the sixteenth century.",
+        (
+            "The walls were painted white last spring.",
+            "A smile takes fewer muscles than a frown, people say.",
+            "Vincent van Gogh sold hardly a picture in his life.",
+        ),
+    ),
+]

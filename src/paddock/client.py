@@ -192,6 +192,28 @@ class Client:
             idempotency_key=uuid.uuid4().hex,
         )
 
+    # ------------------------------------------------------------------------------------------------ models
+
+    def chat(self, body: dict[str, Any]) -> Iterator[str]:
+        """The text of an answer, in pieces as it is made; `body` is that of a chat completion. Closing the iterator
+        takes the request back."""
+        content = json.dumps(body | {"stream": True}).encode()
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        url = f"{self.url}/v1/chat/completions"
+        try:
+            with self._http.stream("POST", url, headers=headers, content=content) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _refusal(self.url, response)
+                for line in response.iter_lines():
+                    if line == "data: [DONE]":
+                        return
+                    if line.startswith("data: "):
+                        yield _piece(self._parse(line.removeprefix("data: ").encode()))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ClientError(_no_answer(self.url, error)) from error
+        raise ClientError(f"The answer of {self.url} ended before its end.")
+
     # ------------------------------------------------------------------------------------------------ jobs
 
     def jobs(
@@ -304,6 +326,13 @@ def chunks(rows: Iterable[bytes]) -> Iterator[list[bytes]]:
         num_bytes += len(row)
     if chunk:
         yield chunk
+
+
+def _piece(event: dict[str, Any]) -> str:
+    """The text that an event of a stream adds to an answer. Raises the error that it holds instead."""
+    if "error" in event:
+        raise ClientError(event["error"]["message"], status=event["error"]["code"])
+    return "".join(choice["delta"].get("content") or "" for choice in event["choices"])
 
 
 def _integer(digits: str) -> int | str:

@@ -122,6 +122,10 @@ class BackendAwayError(BackendError):
     """A model server, or the engine process, cannot be reached or takes no more: whatever it is asked, it is not there."""
 
 
+class BackendSetupError(BackendError):
+    """A model server takes this server's key for none, does not know the model, or is none: the settings are wrong."""
+
+
 class BackendTimeoutError(PaddockError):
     """A model server did not answer in time."""
 

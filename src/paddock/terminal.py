@@ -48,8 +48,9 @@ def as_json(value: Any) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print an answer as JSON."""
-    sys.stdout.write(as_json(value))
+    """Print an answer as JSON, in ASCII where standard output takes no other characters."""
+    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    sys.stdout.write(as_json(value) if is_unicode else json.dumps(value, indent=2) + "\n")
 
 
 def table(*columns: str, numbers: tuple[str, ...] = ()) -> Table:

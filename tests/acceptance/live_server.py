@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import yaml
 
 from contract import watch
@@ -53,6 +54,17 @@ class LiveServer:
     @property
     def log(self) -> str:
         return self._log_file.read_text()
+
+    def processes_of_job(self, job_id: str | None = None) -> Iterator[psutil.Process]:
+        """Living processes of the job's attempts here, or of any job's. Their command lines do not tell: a process that was
+        started ahead of its job bears no job's id. The log does, a moment after the process has begun."""
+        job = r"\S+" if job_id is None else re.escape(job_id)
+        for pid in set(re.findall(rf"Job {job} \(\w+\) runs as process (\d+)", self.log)):
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(int(pid))
+                is_job = {"run-job", "wait-for-job"} & set(process.cmdline())  # and no later process of that number
+                if is_job and process.status() != psutil.STATUS_ZOMBIE:
+                    yield process
 
     def start(
         self, before_exec: Callable[[], None] | None = None, *, meanwhile: Callable[[], None] | None = None

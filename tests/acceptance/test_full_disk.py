@@ -1,7 +1,10 @@
-"""A disk that is really full: a small file system of the server's own, mounted where nobody else sees it."""
+"""A disk that is really full: a small file system of the server's own, mounted where nobody else sees it. Where that may
+not be, a database that gets no more pages stands in for it.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -26,10 +29,7 @@ _MOUNT = 'mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2 && exec "$@"'
 _ALONE = ("unshare", "--user", "--map-root-user", "--mount")
 
 _can_mount = subprocess.run([*_ALONE, "true"], capture_output=True, check=False).returncode == 0
-pytestmark = pytest.mark.skipif(
-    not _can_mount,
-    reason="this system lets nobody mount a disk of his own; the tests of stores and jobs fill theirs by other means",
-)
+with_a_disk = pytest.mark.skipif(not _can_mount, reason="this system lets nobody mount a disk of his own")
 
 
 def on_a_disk_of(megabytes: int, folder: Path, **settings: Any) -> LiveServer:
@@ -82,6 +82,19 @@ def append(server: LiveServer, first: int, count: int, size: int) -> int:
     return answer.status_code
 
 
+def append_until_full(server: LiveServer, first: int) -> int:
+    """What the database's files have room for still goes in: large calls first, then what is left for small ones. Returns
+    the number of rows that were stored."""
+    stored = 0
+    for count, size in ((50, 4000), (5, 1000), (1, 10)):
+        statuses: list[int] = []
+        while statuses[-3:] != [507] * 3:
+            statuses.append(append(server, first + stored, count, size))
+            stored += count * (statuses[-1] == 200)
+            assert len(statuses) < 500
+    return stored
+
+
 def wait_for_processes(server: LiveServer) -> None:
     """Until no job has a process any more."""
     deadline = time.monotonic() + 60
@@ -103,6 +116,7 @@ def check_database(server: LiveServer, copy: Path) -> None:
         connection.close()
 
 
+@with_a_disk
 def test_appends_and_jobs_on_a_full_disk_and_after_it(
     tmp_path: Path, tiny_llama: Path, model_server: ModelServer
 ) -> None:
@@ -123,13 +137,7 @@ def test_appends_and_jobs_on_a_full_disk_and_after_it(
         assert append(server, 0, 3, 100) == 200
         stored = 3
         with ballast(server):
-            # What the database's files have room for still goes in: large calls first, then what is left for small ones.
-            for count, size in ((50, 4000), (5, 1000), (1, 10)):
-                statuses = []
-                while statuses[-3:] != [507] * 3:
-                    statuses.append(append(server, stored, count, size))
-                    stored += count * (statuses[-1] == 200)
-                    assert len(statuses) < 500
+            stored += append_until_full(server, stored)
             assert journal(server) == list(range(stored))
             # They meet it too, and end; how they ended may itself have no room yet.
             wait_for_processes(server)
@@ -155,6 +163,7 @@ def test_appends_and_jobs_on_a_full_disk_and_after_it(
         assert server.wait_for_job(server.call("POST", RUN_EVAL, few)["job_id"])["status"] == "completed"
 
 
+@with_a_disk
 def test_a_source_that_is_larger_than_the_disk(tmp_path: Path) -> None:
     lines = [f'{{"question":"{"x" * 200}","answer":{n}}}' for n in range(100_000)]
     (tmp_path / "long.jsonl").write_text("\n".join(lines) + "\n")
@@ -177,3 +186,38 @@ def test_a_source_that_is_larger_than_the_disk(tmp_path: Path) -> None:
         check_database(server, tmp_path / "copy")
         server.http.delete("/v1beta/datasets/long").raise_for_status()
         assert append(server, 0, 3, 100) == 200
+
+
+def test_a_database_that_cannot_grow(
+    tmp_path: Path, model_server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark, hook = tmp_path / "full", Path(__file__).parent / "full_disk_hook"
+    monkeypatch.setenv("FULL_WHILE", str(mark))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(hook), os.environ.get("PYTHONPATH", "")]))
+    models = [{"model_id": "m", "provider_id": "lab", "model_type": "llm"}]
+    settings = {"providers": [lab(model_server, max_concurrency=2)], "registered_resources": {"models": models}}
+    with LiveServer(tmp_path, **settings) as server:
+        register_journal(server)
+        register_sums(server, 4000)
+        eval_id = server.call("POST", RUN_EVAL, candidate("m"))["job_id"]
+        server.wait_until(eval_id, lambda job: job["progress"] and job["progress"]["done"] >= 10)
+        assert append(server, 0, 3, 100) == 200
+        mark.touch()
+        stored = 3 + append_until_full(server, 3)
+        assert journal(server) == list(range(stored))
+        job = server.wait_for_job(eval_id)
+        assert (job["status"], job["error"], job["retryable"]) == ("failed", DISK_FULL, True), job
+        # A server that starts on a full disk shows all there is, and takes nothing that it could not keep.
+        server.kill()
+        server.start()
+        assert journal(server) == list(range(stored))
+        assert append(server, stored, 50, 4000) == 507
+        result = server.call("GET", f"{RUN_EVAL}/{eval_id}/result")
+        scored = [row["score"] for row in result["scores"]["basic::equality"]["score_rows"]]
+        assert 0 < len(scored) == len(result["generations"]) < 4000
+        assert {score for score in scored if score is not None} == {1.0}
+        mark.unlink()
+        assert append(server, stored, 50, 4000) == 200
+        assert journal(server) == list(range(stored + 50))
+        few = candidate("m") | {"num_examples": 20}
+        assert server.wait_for_job(server.call("POST", RUN_EVAL, few)["job_id"])["status"] == "completed"

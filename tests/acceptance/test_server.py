@@ -71,3 +71,21 @@ def test_a_taken_port_and_an_open_host_are_refused_in_words(tmp_path: Path) -> N
             )
             assert other.returncode == 1
             assert words in other.stderr
+
+
+def test_a_folder_that_no_server_can_use_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "paddock.db").write_bytes(b"no database" * 1000)
+    for folder, words in ((tmp_path / "file", "name another with --data-dir"), (damaged, "`paddock backup`")):
+        refused = subprocess.run(
+            [sys.executable, "-m", "paddock", "serve", "--data-dir", str(folder), "--port", "0"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert refused.returncode == 1
+        assert words in refused.stderr
+        assert "Traceback" not in refused.stderr

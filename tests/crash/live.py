@@ -78,7 +78,6 @@ class LiveWorld:
                 "providers": [lab(self._model_server, max_concurrency=2)],
                 "lease_seconds": LEASE_SECONDS,
                 "max_lost_attempts": MAX_LOST,
-                "ready_job_process": False,  # a job's processes are told by their command lines
                 "registered_resources": {"models": [{"model_id": "m", "provider_id": "lab", "model_type": "llm"}]},
             }
             server = LiveServer(folder, **settings)
@@ -180,12 +179,12 @@ class LiveWorld:
         if what < 0.1:
             self._strike(server, signal.SIGKILL)
         elif what < 0.2:
-            for process in processes_of_job(job_id):
+            for process in self._processes_of(job_id):
                 process.kill()
         elif what < 0.25:
             self._strike(server, signal.SIGSTOP)
         elif what < 0.3:
-            for process in processes_of_job(job_id):
+            for process in self._processes_of(job_id):
                 process.suspend()
         elif what < 0.35 and not server.has_ended:
             self._end_politely(server)
@@ -275,7 +274,7 @@ class LiveWorld:
     def _check_processes(self, job_id: str) -> None:
         """A job that has ended leaves no process, once whoever sleeps was woken up."""
         deadline = time.monotonic() + 15
-        while left := list(processes_of_job(job_id)):
+        while left := list(self._processes_of(job_id)):
             require(time.monotonic() < deadline, f"{job_id} has ended, its processes have not: {left}")
             self._repair()
             for process in left:
@@ -284,11 +283,6 @@ class LiveWorld:
                     self._wake(process)
             time.sleep(0.02)
 
-
-def processes_of_job(job_id: str) -> Iterator[psutil.Process]:
-    """Living processes of a job's attempts."""
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            words = process.cmdline()
-            if "run-job" in words and words[-1] == job_id and process.status() != psutil.STATUS_ZOMBIE:
-                yield process
+    def _processes_of(self, job_id: str) -> Iterator[psutil.Process]:
+        for server in self.servers:
+            yield from server.processes_of_job(job_id)

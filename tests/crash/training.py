@@ -111,7 +111,6 @@ class TrainingWorld:
         self._server = LiveServer(
             folder,
             registered_resources=_models(folder),
-            ready_job_process=False,
             lease_seconds=2.0,
             max_lost_attempts=20,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from paddock.evaluation.calibration import Corrector
 from paddock.evaluation.statistics import judge_correction
 from paddock.evaluation.statistics.judge_correction import Calibration
 
@@ -29,6 +30,27 @@ def test_lang_and_reiczigel() -> None:
     assert wide is not None
     assert sure is not None
     assert wide.high - wide.low > interval.high - interval.low > sure.high - sure.low
+
+
+@pytest.mark.parametrize(
+    ("of_good", "of_bad"),
+    [
+        ([False], [False] * 50),  # finds none, rejects all: the interval alone would hold it for better than chance
+        ([True] * 50, [True]),
+        ([True] * 10 + [False] * 10, [True] * 10 + [False] * 10),
+        ([False] * 20, [True] * 20),  # always wrong
+        ([True], []),
+    ],
+)
+def test_a_judge_no_better_than_chance_is_not_corrected(of_good: list[bool], of_bad: list[bool]) -> None:
+    corrector = Corrector(threshold=1.0)
+    for label, verdicts in ((True, of_good), (False, of_bad)):
+        for verdict in verdicts:
+            corrector.add_labelled({"score": float(verdict), "label": label})
+    for _ in range(10):
+        corrector.add({"score": 1.0})
+    found = corrector.result()
+    assert (found["corrected"], found["ci95"], found["raw"]) == (None, None, 1.0)
 
 
 def test_a_judge_that_guesses_says_nothing() -> None:

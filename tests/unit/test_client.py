@@ -239,3 +239,15 @@ def test_a_log_is_followed_into_the_next_attempt(
     assert queries == [
         "attempt=1&offset=0", "attempt=1&offset=4", "attempt=2&offset=0", "attempt=2&offset=4", "attempt=2&offset=10",
     ]  # fmt: skip
+
+
+def test_an_answer_comes_in_pieces_and_an_end_that_is_none_is_told(stand_in: StandIn, client: Client) -> None:
+    delta = json.dumps({"choices": [{"index": 0, "delta": {"content": "a"}}]})
+    whole = f"data: {delta}\n\n: a comment\n\ndata: {delta}\n\n"
+    done, broken = (Response(whole + end, media_type="text/event-stream") for end in ("data: [DONE]\n\n", ""))
+    stand_in.on("/v1/chat/completions", done, broken)
+    assert list(client.chat({"model": "m"})) == ["a", "a"]
+    assert json.loads(stand_in.requests[0][2]) == {"model": "m", "stream": True}
+    pieces = client.chat({"model": "m"})
+    assert next(pieces) == "a"
+    assert "before its end" in error_of(lambda: list(pieces)).detail

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+import sys
 from typing import Any
 
 import click
@@ -53,4 +55,8 @@ class _Commands(click.Group):
 @click.version_option(__version__, prog_name="paddock")
 def main() -> None:
     """Paddock trains, judges and ranks models, behind the Llama Stack experimental APIs."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal may lack the characters of an id or an answer: those are shown by their numbers.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     log_noise.leave_out()

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from paddock import settings as settings_module
-from paddock.errors import InvalidRequestError, PaddockError
+from paddock.cli.options import told_in_words
+from paddock.errors import InvalidRequestError
 from paddock.storage.data_dir import DataDir
 
 
@@ -21,7 +22,7 @@ def backup(folder: Path, config: Path | None, data_dir: Path | None) -> None:
     Start a server on the copy with  paddock serve --data-dir FOLDER
 
     Example: paddock backup /backups/monday"""
-    try:
+    with told_in_words():
         settings = settings_module.load(config, data_dir=data_dir)
         if settings.database_url != "sqlite":
             raise InvalidRequestError(
@@ -32,6 +33,4 @@ def backup(folder: Path, config: Path | None, data_dir: Path | None) -> None:
         from paddock.storage.backup import back_up
 
         back_up(DataDir(settings.data_dir, settings.checkpoint_root), folder)
-    except PaddockError as error:
-        raise click.ClickException(error.detail) from None
     click.echo(f"Copied to {folder}. Start a server on it with  paddock serve --data-dir {folder}")

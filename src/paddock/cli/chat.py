@@ -50,11 +50,11 @@ def chat(
     if message is None:
         _converse(client, body, messages)
         return
-    answer = client.post("/v1/chat/completions", body | {"messages": [*messages, _user(message)]})
+    body["messages"] = [*messages, _user(message)]
     if as_json:
-        terminal.print_json(answer)
+        terminal.print_json(client.post("/v1/chat/completions", body))
         return
-    click.echo(_text(answer))
+    _say(client, body)
 
 
 def _converse(client: Client, body: dict[str, Any], messages: list[dict[str, str]]) -> None:
@@ -71,15 +71,28 @@ def _converse(client: Client, body: dict[str, Any], messages: list[dict[str, str
         if not line:
             continue
         try:
-            answer = client.post("/v1/chat/completions", body | {"messages": [*messages, _user(line)]})
+            answer = _say(client, body | {"messages": [*messages, _user(line)]})
         except ClientError as error:
             click.echo(f"Error: {terminal.explain(error)}", err=True)
             continue
         except KeyboardInterrupt:  # the answer is no longer wanted
-            click.echo(err=True)
             continue
-        click.echo(_text(answer))
-        messages += [_user(line), {"role": "assistant", "content": _text(answer)}]
+        messages += [_user(line), {"role": "assistant", "content": answer}]
+
+
+def _say(client: Client, body: dict[str, Any]) -> str:
+    """Print an answer as it is made, and a line's end behind it, or behind what came of it. Returns it."""
+    text = ""
+    try:
+        for piece in client.chat(body):
+            text += piece
+            click.echo(piece, nl=False)
+    except (ClientError, KeyboardInterrupt) as error:
+        if text or isinstance(error, KeyboardInterrupt):
+            click.echo()
+        raise
+    click.echo()
+    return text
 
 
 def _first_model(client: Client) -> str:
@@ -92,8 +105,3 @@ def _first_model(client: Client) -> str:
 
 def _user(text: str) -> dict[str, str]:
     return {"role": "user", "content": text}
-
-
-def _text(answer: dict[str, Any]) -> str:
-    text: str = answer["choices"][0]["message"]["content"] or ""
-    return text

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, ParamSpec
 
 import click
@@ -12,6 +13,7 @@ import click
 from paddock import terminal
 from paddock.cli import remembered
 from paddock.client import DEFAULT_URL, Client, ClientError
+from paddock.errors import PaddockError
 
 P = ParamSpec("P")
 
@@ -40,7 +42,7 @@ def speaks_to_server(command: Callable[Concatenate[Client, P], None]) -> Callabl
     def with_client(*args: P.args, **kwargs: P.kwargs) -> None:
         url, given_key = str(kwargs.pop("url")), kwargs.pop("api_key")
         api_key = remembered.key_for(url) if given_key is None else str(given_key)
-        with Client(url, api_key=api_key) as client:
+        with Client(url, api_key=api_key) as client, told_in_words():
             try:
                 command(client, *args, **kwargs)
             except ClientError as error:
@@ -50,8 +52,26 @@ def speaks_to_server(command: Callable[Concatenate[Client, P], None]) -> Callabl
                     else ""
                 )
                 raise click.ClickException(terminal.explain(error) + hint) from None
+            except KeyboardInterrupt:
+                raise SystemExit(_EXIT_INTERRUPTED) from None
 
     return with_client
+
+
+@contextlib.contextmanager
+def told_in_words() -> Iterator[None]:
+    """What is refused on this machine, and what its files do not let be done, becomes one message."""
+    try:
+        yield
+    except PaddockError as error:
+        raise click.ClickException(error.detail) from None
+    except UnicodeEncodeError as error:
+        word = ascii(error.object)
+        raise click.ClickException(f"{word} holds bytes that are not UTF-8. Is the locale right (LC_ALL)?") from None
+    except BrokenPipeError:  # nobody reads on: nothing went wrong
+        raise
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
 
 
 def printable_key(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:

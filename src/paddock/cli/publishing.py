@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from paddock import settings as settings_module
-from paddock.errors import InvalidRequestError, NotFoundError, PaddockError
+from paddock.cli.options import told_in_words
+from paddock.errors import InvalidRequestError, NotFoundError
 from paddock.storage.data_dir import DataDir
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def export(model_id: str, folder: Path, form: str | None, config: Path | None, d
     Examples:
       paddock models export my-first:epoch-1 /models/mine
       paddock models export my-first:epoch-1 /models/mine --format merged"""
-    with _errors():
+    with told_in_words():
         write = _exporter(model_id, form, config, data_dir)
         written, _ = write(folder.expanduser().absolute())
     click.echo(f"{model_id} is in {folder}, as {written}. How to serve it stands in {folder / 'SERVING.md'}.")
@@ -73,7 +73,7 @@ def push(
     that of `hf auth login`, or HF_TOKEN.
 
     Example: paddock models push my-first:epoch-1 me/my-first --format merged"""
-    with _errors(), tempfile.TemporaryDirectory(prefix="paddock-push-") as temporary:
+    with told_in_words(), tempfile.TemporaryDirectory(prefix="paddock-push-") as temporary:
         write = _exporter(model_id, form, config, data_dir)
         folder = Path(temporary) / "files"
         written, base = write(folder)
@@ -135,6 +135,7 @@ def _find(model_id: str, config: Path | None, data_dir: Path | None) -> LocalMod
         raise InvalidRequestError(f"There is no server's database in {folder.root}: --data-dir names its folder.")
     database = Database(settings.database_url, sqlite_file=folder.database_file)
     try:
+        database.check_revision()
         model = ModelStore(database).find(model_id)
     finally:
         database.close()
@@ -143,11 +144,3 @@ def _find(model_id: str, config: Path | None, data_dir: Path | None) -> LocalMod
     if model.provider_id != LOCAL:
         raise InvalidRequestError(f"The weights of {model_id} are elsewhere, with the provider {model.provider_id}.")
     return LocalModel.of(model, folder.checkpoints)
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except PaddockError as error:
-        raise click.ClickException(error.detail) from None

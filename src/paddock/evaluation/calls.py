@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError, PaddockError
-from paddock.inference.engine import Engine, Generation, Message, Model, Sampling
+from paddock.errors import BackendError, BackendSetupError, BackendTimeoutError, InvalidRequestError, PaddockError
+from paddock.inference.engine import Engine, Generation, Likelihoods, Message, Model, Sampling
 
 NUM_CALLS_TO_GIVE_UP = 8
 """A model is given up on when so many calls in a row, or all there are, got no answer and their rows are left; or when
@@ -59,6 +59,14 @@ class Caller:
         """The model's answer. Raises `CallError`, `RowLeftError`, or the engine's error when the model is given up on."""
         return await self._call(lambda: self._engine.chat(self._model, messages, sampling))
 
+    async def complete(self, prompt: str, sampling: Sampling) -> Generation:
+        """The model's continuation of a text. Raises as `chat` does."""
+        return await self._call(lambda: self._engine.complete(self._model, prompt, sampling))
+
+    async def log_likelihoods(self, context: str, continuations: Sequence[str]) -> Likelihoods:
+        """How likely each continuation is after the context. Raises as `chat` does."""
+        return await self._call(lambda: self._engine.log_likelihoods(self._model, context, continuations))
+
     async def rerank(self, query: str, items: Sequence[str]) -> list[float]:
         """The model's score of each item. Raises as `chat` does."""
         return (await self._call(lambda: self._engine.rerank(self._model, query, items))).scores
@@ -80,14 +88,21 @@ class Caller:
     def check(self) -> None:
         """At the end: raise what kept rows from being answered, or the one error that all calls met."""
         if self._left_because is not None:
-            raise self._left_because
+            raise self._reason(self._left_because)
         self._check_manner()
 
     def _leave(self, error: PaddockError) -> None:
         self._left_because = error
         self._num_left_in_a_row += 1
         if self._num_left_in_a_row >= NUM_CALLS_TO_GIVE_UP:
-            raise error
+            raise self._reason(error)
+
+    def _reason(self, error: PaddockError) -> PaddockError:
+        """What to say of rows that are left. Settings with which the model has answered were not wrong: then it is an
+        outage like others."""
+        if isinstance(error, BackendSetupError) and self._is_proven:
+            return BackendError(error.detail)
+        return error
 
     def _note(self, error: PaddockError) -> None:
         if not self._is_proven:

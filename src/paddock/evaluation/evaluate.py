@@ -8,17 +8,20 @@ failing row after row (`calls`).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Any
 
 from paddock.evaluation import prompts
+from paddock.evaluation.asking import Manner
 from paddock.evaluation.calls import Caller, CallError, Leaves, RowLeftError, leave_nothing
-from paddock.evaluation.plan import FunctionRun, Plan
+from paddock.evaluation.plan import Candidate, FunctionRun, Plan
 from paddock.evaluation.prompts import UnreadableRowError
 from paddock.evaluation.result_store import RowResult
 from paddock.evaluation.scoring.function import GREEDY, Ask, CannotScoreError, Sample, Score, Scorer
-from paddock.inference.engine import Sampling
+from paddock.inference.engine import Generation, Sampling
 from paddock.inference.inference import Inference
 
 Emit = Callable[[RowResult], Awaitable[None]]
@@ -54,8 +57,8 @@ async def evaluate(
     evaluation = _Evaluation(plan, inference, emit, proven, leaves)
     try:
         async with asyncio.TaskGroup() as workers:
-            for _ in range(evaluation.num_rows_in_flight):
-                workers.create_task(evaluation.work(todos))
+            for todo in islice(todos, evaluation.num_rows_in_flight):
+                workers.create_task(evaluation.work(chain([todo], todos)))
     except BaseExceptionGroup as group:
         raise _first_error(group) from None
     evaluation.check()
@@ -115,8 +118,9 @@ class _Evaluation:
         if sampling.seed is not None:
             sampling = replace(sampling, seed=sampling.seed + todo.index)
         try:
-            messages = prompts.messages(todo.row, candidate.system)
-            generation = await self._callers[candidate.model.model_id].chat(messages, sampling)
+            if candidate.manner is Manner.LOG_LIKELIHOOD:
+                return await self._compare(todo.row, candidate)
+            generation = await self._answer(todo.row, candidate, sampling)
         except (UnreadableRowError, CallError) as error:
             return {"generated_answer": None, "error": str(error)}
         answered = {
@@ -127,6 +131,28 @@ class _Evaluation:
             "latency_seconds": generation.latency_seconds,
         }
         return answered if sampling.seed is None else {**answered, "seed": sampling.seed}
+
+    async def _answer(self, row: Mapping[str, Any], candidate: Candidate, sampling: Sampling) -> Generation:
+        caller = self._callers[candidate.model.model_id]
+        if candidate.manner is Manner.COMPLETION:
+            return await caller.complete(prompts.text(row), sampling)
+        return await caller.chat(prompts.messages(row, candidate.system), sampling)
+
+    async def _compare(self, row: Mapping[str, Any], candidate: Candidate) -> Mapping[str, Any]:
+        """A generation of which nothing was generated: the likeliest choice, and how likely each is."""
+        context, choices, continuations = prompts.text(row), prompts.choices(row), prompts.continuations(row)
+        started_at = time.perf_counter()
+        found = await self._callers[candidate.model.model_id].log_likelihoods(context, continuations)
+        likeliest = found.log_likelihoods.index(max(found.log_likelihoods))
+        return {
+            "generated_answer": choices[likeliest],
+            "choices": [
+                {"log_likelihood": value, "num_tokens": num_tokens}
+                for value, num_tokens in zip(found.log_likelihoods, found.num_tokens, strict=True)
+            ],
+            "is_truncated": found.is_truncated,
+            "latency_seconds": time.perf_counter() - started_at,
+        }
 
     async def _score_all(self, todo: Todo, generation: Mapping[str, Any]) -> None:
         num_left = len(todo.function_ids)
@@ -160,7 +186,9 @@ async def score_row(scorer: Scorer, ask: Ask, row: Mapping[str, Any], generation
     standing: Score = {}
     try:
         standing = _standing(row)
-        sample = Sample(prompts.input_query(row), prompts.expected_answer(row), answer, row)
+        choices = generation.get("choices")
+        log_likelihoods = None if choices is None else [choice["log_likelihood"] for choice in choices]
+        sample = Sample(prompts.input_query(row), prompts.expected_answer(row), answer, row, log_likelihoods)
         if scorer.needs_expected_answer and sample.expected_answer is None:
             raise UnreadableRowError("The row has no `answer` to compare with.", column="answer")
         score = await scorer.score(sample, ask)

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from paddock import wire
 from paddock.errors import ConflictError, NotFoundError
 from paddock.evaluation.schemas import ScoringFnParams
-from paddock.evaluation.scoring import KINDS, SCORING_FUNCTIONS
+from paddock.evaluation.scoring import KINDS, SCORING_FUNCTIONS, kind_of
 from paddock.evaluation.scoring.function import Params, completed
 from paddock.storage.database import Database
 from paddock.storage.tables import benchmarks, scoring_functions
@@ -45,7 +45,7 @@ class RegisteredFunction:
     @property
     def kind(self) -> str:
         """The function of `SCORING_FUNCTIONS` that does its work."""
-        return KINDS["basic" if self.params is None else self.params["type"]]
+        return KINDS["basic"] if self.params is None else kind_of(params_from_json(self.params))
 
 
 @dataclass(frozen=True)

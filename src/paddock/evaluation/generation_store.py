@@ -20,6 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from paddock import wire
 from paddock.evaluation import prompts
+from paddock.evaluation.asking import Manner
 from paddock.evaluation.plan import Candidate
 from paddock.evaluation.prompts import UnreadableRowError
 from paddock.inference.engine import Model
@@ -49,11 +50,11 @@ class GenerationCache:
         found = {}
         for index, row in rows.items():
             try:
-                messages = prompts.messages(row, candidate.system)
+                asked = _asked(row, candidate)
             except UnreadableRowError:
                 continue
             digest = about.copy()
-            digest.update(wire.to_json(messages).encode(errors="surrogatepass"))
+            digest.update(wire.to_json(asked).encode(errors="surrogatepass"))
             found[index] = digest.hexdigest()
         return found
 
@@ -97,6 +98,15 @@ class GenerationCache:
 
     def _address(self, model: Model) -> str | None:
         return self._addresses.get(model.provider_id)
+
+
+def _asked(row: Mapping[str, Any], candidate: Candidate) -> Any:
+    """All that the model is shown of a row. Raises `UnreadableRowError`."""
+    if candidate.manner is Manner.CHAT:
+        return prompts.messages(row, candidate.system)
+    if candidate.manner is Manner.COMPLETION:
+        return prompts.text(row)
+    return [prompts.text(row), prompts.continuations(row)]
 
 
 def _identity(model: Model) -> Collection[Any]:

@@ -13,9 +13,11 @@ from typing import Any
 
 from paddock.errors import InvalidRequestError
 from paddock.evaluation import function_store, prompts
+from paddock.evaluation.asking import Asking, Manner
 from paddock.evaluation.function_store import Definition, FunctionStore
 from paddock.evaluation.schemas import (
     BenchmarkConfig,
+    GreedySamplingStrategy,
     LLMAsJudgeScoringFnParams,
     SamplingParams,
     TopKSamplingStrategy,
@@ -45,6 +47,11 @@ class FunctionRun:
         """The models that it asks."""
         return [model for model in (self.judge, self.embedder) if model is not None]
 
+    @property
+    def compares_likelihoods(self) -> bool:
+        """Whether it scores the likelihoods of choices, not an answer."""
+        return SCORING_FUNCTIONS[self.kind].by_likelihood
+
     def scorer(self, pointer: str = "") -> Scorer:
         """The function made ready. Raises `InvalidRequestError` below `pointer` for parameters that cannot be right."""
         return SCORING_FUNCTIONS[self.kind].prepare(self.params, pointer)
@@ -60,6 +67,7 @@ class Candidate:
     system: Message | None
     num_samples: int = 1
     pass_at_k: tuple[int, ...] = ()
+    manner: Manner = Manner.CHAT
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,7 @@ def from_json(stored: Mapping[str, Any]) -> Plan:
             system=candidate["system"],
             num_samples=candidate.get("num_samples", 1),
             pass_at_k=tuple(candidate.get("pass_at_k", ())),
+            manner=Manner(candidate.get("manner", Manner.CHAT)),
         ),
         functions=tuple(
             FunctionRun(
@@ -127,19 +136,30 @@ def resolve(
     known: FunctionStore,
     inference: Inference,
     *,
+    asking: Asking,
     pointer: str,
     functions_pointer: str,
 ) -> Plan:
-    """The plan of a request; `pointer` is where its configuration stands in the body, `functions_pointer` where the
-    list of functions does. Raises `InvalidRequestError` for whatever the client can mend."""
+    """The plan of a request on a benchmark that says `asking`; `pointer` is where its configuration stands in the body,
+    `functions_pointer` where the list of functions does. Raises `InvalidRequestError` for whatever the client can mend."""
     candidate = config.eval_candidate
     at = f"{pointer}/eval_candidate"
     model = language_model(candidate.model, inference, f"{at}/model")
     if config.num_examples is not None and config.num_examples < 1:
         raise InvalidRequestError("`num_examples` must be at least 1.", pointer=f"{pointer}/num_examples")
     message = candidate.system_message
-    drawn = sampling(candidate.sampling_params, f"{at}/sampling_params")
+    drawn = sampling(candidate.sampling_params, f"{at}/sampling_params", asking)
     _check_samples(config, drawn, pointer)
+    functions = resolve_functions(
+        function_ids,
+        config.scoring_params,
+        known,
+        inference,
+        pointer=f"{pointer}/scoring_params",
+        functions_pointer=functions_pointer,
+    )
+    manner = _manner(functions, asking, functions_pointer)
+    _check_manner(manner, config, at)
 
     def check_image(url: str) -> None:
         inference.engine(model).check_image(model, url)
@@ -151,16 +171,51 @@ def resolve(
             system=None if message is None else prompts.system_message(message, f"{at}/system_message", check_image),
             num_samples=config.num_samples or 1,
             pass_at_k=tuple(dict.fromkeys(config.pass_at_k or ())),
+            manner=manner,
         ),
-        functions=resolve_functions(
-            function_ids,
-            config.scoring_params,
-            known,
-            inference,
-            pointer=f"{pointer}/scoring_params",
-            functions_pointer=functions_pointer,
-        ),
+        functions=functions,
     )
+
+
+def _manner(functions: Sequence[FunctionRun], asking: Asking, pointer: str) -> Manner:
+    """How the rows are put to the model so that all functions can score what it says. Raises `InvalidRequestError`."""
+    by_likelihood = [run.function_id for run in functions if run.compares_likelihoods]
+    if not by_likelihood:
+        return asking.manner
+    others = [run.function_id for run in functions if not run.compares_likelihoods]
+    if others:
+        raise InvalidRequestError(
+            f"{by_likelihood[0]} compares the likelihoods of choices, for which nothing is generated that {others[0]} "
+            "could score: put them into two benchmarks.",
+            pointer=pointer,
+        )
+    return Manner.LOG_LIKELIHOOD
+
+
+def _check_manner(manner: Manner, config: BenchmarkConfig, pointer: str) -> None:
+    """Raise `InvalidRequestError` for what has no meaning where the rows are put to the model in this manner."""
+    if manner is Manner.CHAT:
+        return
+    candidate, params = config.eval_candidate, config.eval_candidate.sampling_params
+    if candidate.system_message is not None:
+        raise InvalidRequestError(
+            "This benchmark has the model continue texts, without a conversation in which a system message could stand.",
+            pointer=f"{pointer}/system_message",
+        )
+    if manner is Manner.COMPLETION:
+        return
+    asked = {
+        "strategy": not isinstance(params.strategy, GreedySamplingStrategy),
+        "max_tokens": params.max_tokens is not None,
+        "repetition_penalty": params.repetition_penalty not in (None, 1.0),
+        "stop": bool(params.stop),
+    }
+    for name, is_asked in asked.items():
+        if is_asked:
+            raise InvalidRequestError(
+                f"This benchmark compares the likelihoods of choices: nothing is generated, so `{name}` changes nothing.",
+                pointer=f"{pointer}/sampling_params/{name}",
+            )
 
 
 def _check_samples(config: BenchmarkConfig, drawn: Sampling, pointer: str) -> None:
@@ -271,13 +326,13 @@ def language_model(model_id: str, inference: Inference, pointer: str) -> Model:
     return model
 
 
-def sampling(params: SamplingParams, pointer: str) -> Sampling:
-    """The contract's sampling parameters as an engine takes them. A strategy is all that restricts a draw: top-p is not
-    narrowed by the model's own top-k, nor top-k by its top-p. A null temperature is 1, a null top-p every token. Raises
-    `InvalidRequestError` below `pointer`."""
+def sampling(params: SamplingParams, pointer: str, asking: Asking) -> Sampling:
+    """The contract's sampling parameters as an engine takes them, the benchmark's where they say nothing. A strategy is
+    all that restricts a draw: top-p is not narrowed by the model's own top-k, nor top-k by its top-p. A null temperature
+    is 1, a null top-p every token. Raises `InvalidRequestError` below `pointer`."""
     strategy = params.strategy
     penalty = 1.0 if params.repetition_penalty is None else params.repetition_penalty
-    stop = tuple(params.stop or ())
+    stop = tuple((asking.stop if params.stop is None else params.stop) or ())
     if params.max_tokens is not None and params.max_tokens < 1:
         raise InvalidRequestError("`max_tokens` must be at least 1.", pointer=f"{pointer}/max_tokens")
     if penalty <= 0:
@@ -298,7 +353,7 @@ def sampling(params: SamplingParams, pointer: str) -> Sampling:
         temperature=temperature,
         top_p=top_p,
         top_k=top_k,
-        max_tokens=params.max_tokens,
+        max_tokens=asking.max_tokens if params.max_tokens is None else params.max_tokens,
         repetition_penalty=penalty,
         stop=stop,
     )

@@ -21,6 +21,7 @@ from paddock.inference.engine import Message
 Row = Mapping[str, Any]
 
 MAX_WEIGHT = 1e9
+MAX_CHOICES = 256
 
 _CONVERSATIONS = ("messages", "chat_completion_input", "dialog")
 _QUESTIONS = ("question", "input_query", "completion_input", "prompt")
@@ -50,6 +51,38 @@ def messages(row: Row, system: Message | None = None) -> Sequence[Message]:
     if turns is None:
         raise UnreadableRowError("The row asks nothing: it has neither `messages` nor `question`.", column="question")
     return turns if system is None else [system, *turns]
+
+
+def text(row: Row) -> str:
+    """What a model is to continue for this row: its question as it stands. Raises `UnreadableRowError`."""
+    found = _first(row, (*_CONVERSATIONS, *_QUESTIONS))
+    if found is None:
+        raise UnreadableRowError("The row asks nothing: it has no `question`.", column="question")
+    column, value = found
+    if not isinstance(value, str) or column in _CONVERSATIONS:
+        raise UnreadableRowError(f"`{column}` is not a text, and this benchmark has the model continue one.")
+    return value
+
+
+def choices(row: Row) -> list[str]:
+    """The choices of a row whose likelihoods are compared. Raises `UnreadableRowError`."""
+    found = row.get("choices")
+    if found is None:
+        raise UnreadableRowError("The row has no `choices`.", column="choices")
+    if not isinstance(found, list) or len(found) < 2 or not all(isinstance(choice, str) and choice for choice in found):
+        raise UnreadableRowError("`choices` must be a list of two texts or more, none of them empty.")
+    if len(found) > MAX_CHOICES:
+        raise UnreadableRowError(f"A row has at most {MAX_CHOICES} `choices`.")
+    return found
+
+
+def continuations(row: Row) -> list[str]:
+    """The choices as they follow the question: behind the row's `target_delimiter`, a space where it has none. Raises
+    `UnreadableRowError`."""
+    delimiter = row.get("target_delimiter", " ")
+    if not isinstance(delimiter, str):
+        raise UnreadableRowError("`target_delimiter` must be a text: what stands between the question and a choice.")
+    return [delimiter + choice for choice in choices(row)]
 
 
 def input_query(row: Row) -> str | None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from paddock.datasets.store import DatasetStore
 from paddock.errors import FieldError, InvalidRequestError
-from paddock.evaluation import calibration, function_store
+from paddock.evaluation import asking, calibration, function_store
 from paddock.evaluation.benchmark_store import StoredBenchmark
 from paddock.evaluation.extension_schemas import RegisterBenchmarkRequest, RegisterScoringFunctionRequest
 from paddock.evaluation.function_store import PROVIDER_ID, RegisteredFunction
@@ -37,6 +37,7 @@ def register_benchmark(
         metadata=request.metadata or {},
     )
     calibration.named_in(new.metadata)
+    asking.named_in(new.metadata)
     with evaluation.database.write() as connection:
         # In the transaction that stores their names, so that they are still there when it ends.
         if datasets.find(new.dataset_id, connection) is None:

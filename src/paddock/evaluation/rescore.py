@@ -18,7 +18,7 @@ from paddock.evaluation.calibration import Corrector
 from paddock.evaluation.evaluate import score_row
 from paddock.evaluation.plan import FunctionRun, Plan
 from paddock.evaluation.schemas import LLMAsJudgeScoringFnParams
-from paddock.evaluation.scoring import KINDS, SCORING_FUNCTIONS
+from paddock.evaluation.scoring import SCORING_FUNCTIONS, kind_of
 from paddock.evaluation.scoring.function import GREEDY, CannotScoreError, Params, Score, completed, replies
 from paddock.inference.engine import Sampling
 
@@ -67,7 +67,7 @@ def _run(function_id: str, given: Any) -> FunctionRun:
         own: Params | None = None if given is None else function_store.params_from_json(given)
     except ValueError as error:
         raise InvalidRequestError(f"The parameters of {function_id} cannot be read: {error}") from None
-    kind = function_id if function_id in SCORING_FUNCTIONS else None if own is None else KINDS[own.type]
+    kind = function_id if function_id in SCORING_FUNCTIONS else None if own is None else kind_of(own)
     if kind is None:
         raise InvalidRequestError(
             f"There is no scoring function {function_id!r} here. One of your own needs its parameters, with their `type`."

@@ -14,6 +14,7 @@ from paddock import routing
 from paddock.errors import ConflictError
 from paddock.evaluation import (
     answer,
+    asking,
     benchmark_routes,
     bundle_routes,
     comparison_routes,
@@ -132,12 +133,13 @@ async def evaluate_rows(
 def _resolve_rows(
     benchmark_id: str, body: EvaluateRowsRequest, evaluation: EvaluationStore, inference: Inference
 ) -> Plan:
-    evaluation.benchmarks.get(benchmark_id)
+    benchmark = evaluation.benchmarks.get(benchmark_id)
     return plan.resolve(
         body.benchmark_config,
         body.scoring_functions,
         evaluation.functions,
         inference,
+        asking=asking.named_in(benchmark.metadata),
         pointer=f"/benchmark_config{body.benchmark_config.pointer}",
         functions_pointer="/scoring_functions",
     )
@@ -147,7 +149,8 @@ async def _evaluate_rows(body: EvaluateRowsRequest, resolved: Plan, inference: I
     rows = body.input_rows[: body.benchmark_config.num_examples]
     collected = Collected(resolved, len(rows))
     each_sample = (row for row in rows for _ in range(resolved.num_samples))
-    todos = (Todo(index, row, None, resolved.function_ids) for index, row in enumerate(each_sample))
+    function_ids = resolved.function_ids
+    todos = (Todo(index, row, None, function_ids) for index, row in enumerate(each_sample))
     await evaluate(todos, resolved, inference, collected.add)
     return await run_in_threadpool(collected.to_json)
 

@@ -192,6 +192,16 @@ class LLMAsJudgeScoringFnParams(Schema):
     )
 
 
+class TextMatching(Schema):
+    """What of an answer is compared with the expected one, and what in both is no difference."""
+
+    select: int = Field(default=0, description="Which match of a regex counts: 0 is the first, -1 the last.")
+    ignore_case: bool = False
+    ignore_punctuation: bool = False
+    ignore_numbers: bool = False
+    regexes_to_ignore: list[str] = Field(default_factory=list, description="What they match is removed from both.")
+
+
 class RegexParserScoringFnParams(Schema):
     """Parameters for regex parser scoring function configuration."""
 
@@ -200,6 +210,7 @@ class RegexParserScoringFnParams(Schema):
         default_factory=list, description="Regex to extract the answer from generated response"
     )
     aggregation_functions: AggregationFunctions = Field(default_factory=list)
+    matching: TextMatching | None = _extension("How `text::filtered_exact_match` compares.")
 
 
 class BasicScoringFnParams(Schema):

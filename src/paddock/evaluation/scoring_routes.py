@@ -33,6 +33,7 @@ from paddock.evaluation.store import EvaluationStore
 from paddock.inference.inference import Inference
 from paddock.routing import PathId
 from paddock.settings import Settings
+from paddock.wire import escape_pointer
 
 router = routing.router("Scoring")
 
@@ -127,6 +128,13 @@ def _resolve(chosen: ScoringFunctionChoice, evaluation: EvaluationStore, inferen
         pointer="/scoring_functions",
         functions_pointer="/scoring_functions",
     )
+    for run in functions:
+        if run.compares_likelihoods:
+            raise InvalidRequestError(
+                f"{run.function_id} scores no answer that is there already, but how likely a model finds each choice: run a "
+                "benchmark with it.",
+                pointer=f"/scoring_functions/{escape_pointer(run.function_id)}",
+            )
     return Plan(None, functions)
 
 

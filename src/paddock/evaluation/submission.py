@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from paddock.datasets.store import DatasetStore, StoredDataset
 from paddock.errors import InvalidRequestError
-from paddock.evaluation import calibration, plan, prompts
+from paddock.evaluation import asking, calibration, plan, prompts
 from paddock.evaluation.benchmark_store import StoredBenchmark
 from paddock.evaluation.calibration import CalibrationSet
 from paddock.evaluation.plan import Plan
@@ -56,6 +56,7 @@ def check(
         benchmark.scoring_functions,
         evaluation.functions,
         inference,
+        asking=asking.named_in(benchmark.metadata),
         pointer=config.pointer,
         functions_pointer="",
     )

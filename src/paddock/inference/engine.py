@@ -80,7 +80,8 @@ OnPiece = Callable[[Piece], Awaitable[None]]
 @dataclass(frozen=True)
 class Generation:
     """A model's answer. `finish_reason` is `stop` (it ended, or met a stop sequence), `length` or `tool_calls`; `tokens`
-    are there if the sampling asked for them."""
+    are there if the sampling asked for them. `num_prefilled_tokens` are the prompt's tokens that a local model read for it:
+    none where it shared the reading of another answer's prompt."""
 
     text: str
     finish_reason: str
@@ -89,6 +90,7 @@ class Generation:
     latency_seconds: float
     tokens: tuple[ChosenToken, ...] | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    num_prefilled_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,16 @@ class Relevance:
 
     scores: list[float]
     truncated: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Likelihoods:
+    """How likely texts are after another, in their order: the sum over a text's tokens of log p(token | what stands before
+    it), in nats, and how many tokens these are. `is_truncated` tells that the model did not see the beginning."""
+
+    log_likelihoods: list[float]
+    num_tokens: list[int]
+    is_truncated: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,6 +152,11 @@ class Engine(Protocol):
         self, model: Model, prompt: str, sampling: Sampling, *, on_piece: OnPiece | None = None
     ) -> Generation:
         """The model's continuation of a text, with no template; `on_piece` as for a chat."""
+        ...
+
+    async def log_likelihoods(self, model: Model, context: str, continuations: Sequence[str]) -> Likelihoods:
+        """How likely each continuation is after the context, with no template. Which tokens are the continuation's: those
+        of both together, less as many as the context has by itself, without the white space at its end."""
         ...
 
     async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> Relevance:

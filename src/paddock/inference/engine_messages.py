@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError, PaddockError
-from paddock.inference.engine import ChosenToken, Model, Sampling, ToolCall, Tools
+from paddock.inference.engine import ChosenToken, Likelihoods, Model, Sampling, ToolCall, Tools
 
 BACKLOG = 1024
 """Clients that may wait to be let in, as while the engine process still starts."""
@@ -21,7 +21,7 @@ BACKLOG = 1024
 PRECISION = "precision"
 """The key in a local model's metadata that says what it computes in as a reranker."""
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "int8")
 
 
 class LocalModel(msgspec.Struct, frozen=True):
@@ -73,16 +73,26 @@ class RerankRequest(msgspec.Struct, frozen=True, tag="rerank"):
     items: list[str]
 
 
-Request = ChatRequest | CompletionRequest | RerankRequest
+class LikelihoodRequest(msgspec.Struct, frozen=True, tag="likelihood"):
+    """Tell how likely each continuation is after a context."""
+
+    model: LocalModel
+    context: str
+    continuations: list[str]
+
+
+Request = ChatRequest | CompletionRequest | RerankRequest | LikelihoodRequest
 
 
 class GenerationAnswer(msgspec.Struct, frozen=True, tag="generation"):
-    """Text and how it came to an end; counts are tokens."""
+    """Text and how it came to an end; counts are tokens. `num_prefilled_tokens` are those of the prompt that were read for
+    it: none where another answer to the same prompt shared its reading."""
 
     text: str
     finish_reason: str
     num_prompt_tokens: int
     num_generated_tokens: int
+    num_prefilled_tokens: int = 0
     tokens: tuple[ChosenToken, ...] | None = None
     tool_calls: tuple[ToolCall, ...] = ()
 
@@ -102,7 +112,7 @@ class RerankAnswer(msgspec.Struct, frozen=True):
     truncated: list[int] = []
 
 
-Answer = GenerationAnswer | RerankAnswer
+Answer = GenerationAnswer | RerankAnswer | Likelihoods
 
 
 class Failure(msgspec.Struct, frozen=True, tag="failure"):

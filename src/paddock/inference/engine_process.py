@@ -26,6 +26,7 @@ from paddock.inference.engine_messages import (
     ChatRequest,
     CompletionRequest,
     Failure,
+    LikelihoodRequest,
     Line,
     LocalModel,
     PieceOfAnswer,
@@ -53,6 +54,7 @@ _MAX_BODY_BYTES = 2**30  # the server has bounded its clients' requests by now
 _encoder = msgspec.json.Encoder()
 _generate_decoder = msgspec.json.Decoder(ChatRequest | CompletionRequest)
 _rerank_decoder = msgspec.json.Decoder(RerankRequest)
+_likelihood_decoder = msgspec.json.Decoder(LikelihoodRequest)
 
 
 def run(settings: Settings, socket_descriptor: int) -> None:
@@ -82,6 +84,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     finder = _Finder()
     app.router.add_post("/generate", lambda request: _handle(request, queue, finder, _generate_decoder))
     app.router.add_post("/rerank", lambda request: _handle(request, queue, finder, _rerank_decoder))
+    app.router.add_post("/likelihood", lambda request: _handle(request, queue, finder, _likelihood_decoder))
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0)
     await runner.setup()
     asked_to_end = asyncio.Event()
@@ -100,7 +103,7 @@ async def _handle(
     try:
         asked: Request = decoder.decode(await request.read())
         files = await finder.find(asked.model)
-        if not isinstance(asked, RerankRequest) and asked.in_pieces:
+        if isinstance(asked, ChatRequest | CompletionRequest) and asked.in_pieces:
             return await _answer_in_pieces(request, queue, asked, files)
         work = Work(asked, files)
         queue.submit(work)
@@ -205,7 +208,10 @@ class _Worker:
         models = self._models = self._models or _load_libraries(self._settings)
         first = works[0]
         model_id, files = first.request.model.model_id, first.files
-        if first.is_rerank:
+        if isinstance(first.request, LikelihoodRequest):
+            models.language_model(model_id, files).tell_likelihoods(works)
+            return
+        if isinstance(first.request, RerankRequest):
             reranker = models.reranker(model_id, files, first.request.model.precision)
             rank(
                 reranker,

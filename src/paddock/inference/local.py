@@ -17,12 +17,23 @@ import msgspec
 
 from paddock.egress import Egress
 from paddock.errors import BackendAwayError, BackendError, BackendTimeoutError, InvalidRequestError
-from paddock.inference.engine import Generation, Message, Model, OnPiece, Piece, Relevance, Sampling, Tools
+from paddock.inference.engine import (
+    Generation,
+    Likelihoods,
+    Message,
+    Model,
+    OnPiece,
+    Piece,
+    Relevance,
+    Sampling,
+    Tools,
+)
 from paddock.inference.engine_messages import (
     ChatRequest,
     CompletionRequest,
     Failure,
     GenerationAnswer,
+    LikelihoodRequest,
     Line,
     LocalModel,
     Request,
@@ -42,7 +53,7 @@ DEADLINE_SECONDS = 600.0
 
 _MAX_CONNECTIONS = 256  # enough to fill several batches; the engine has the queue
 
-Answer = TypeVar("Answer", GenerationAnswer, RerankAnswer)
+Answer = TypeVar("Answer", GenerationAnswer, RerankAnswer, Likelihoods)
 
 
 class LocalEngine:
@@ -92,6 +103,11 @@ class LocalEngine:
         """See `Engine`."""
         request = CompletionRequest(self._files(model), prompt, sampling, in_pieces=on_piece is not None)
         return await self._generate(request, on_piece)
+
+    async def log_likelihoods(self, model: Model, context: str, continuations: Sequence[str]) -> Likelihoods:
+        """See `Engine`."""
+        request = LikelihoodRequest(self._files(model), context, list(continuations))
+        return await self._ask("likelihood", request, Likelihoods)
 
     async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> Relevance:
         """See `Engine`."""
@@ -156,6 +172,7 @@ class LocalEngine:
             finish_reason=answer.finish_reason,
             num_prompt_tokens=answer.num_prompt_tokens,
             num_generated_tokens=answer.num_generated_tokens,
+            num_prefilled_tokens=answer.num_prefilled_tokens,
             latency_seconds=time.perf_counter() - started_at,
             tokens=answer.tokens,
             tool_calls=answer.tool_calls,

@@ -1,9 +1,9 @@
 """Models behind somebody's HTTP server: OpenAI's `/chat/completions` and `/completions`, and `/rerank` as Cohere and
 Jina shape it, or text-embeddings-inference. vLLM, Ollama, llama.cpp and their like speak these.
 
-A request that met a busy server waits until it is not (`adaptive_limit`), one that met a broken server is sent again a few
-times; what the server answers is checked before
-anyone computes with it. The key stands in the Authorization header and nowhere else.
+A request that met a busy server waits for its turn (`adaptive_limit`), one that met a broken server is sent again a few
+times; what the server answers is checked before anyone computes with it. The key stands in the Authorization header and
+nowhere else.
 """
 
 from __future__ import annotations
@@ -19,10 +19,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from paddock.errors import BackendAwayError, BackendError, BackendTimeoutError, InvalidRequestError
+from paddock.errors import BackendAwayError, BackendError, BackendSetupError, BackendTimeoutError, InvalidRequestError
 from paddock.inference import remote_answers
 from paddock.inference.adaptive_limit import AdaptiveLimit
-from paddock.inference.engine import Generation, Message, Model, OnPiece, Piece, Relevance, Sampling, Tools
+from paddock.inference.engine import (
+    Generation,
+    Likelihoods,
+    Message,
+    Model,
+    OnPiece,
+    Piece,
+    Relevance,
+    Sampling,
+    Tools,
+)
 from paddock.inference.http_session import BoundedSession, OpenSession
 from paddock.inference.line_stream import LineTooLongError, lines
 from paddock.inference.remote_answers import Written
@@ -40,6 +50,11 @@ _AWAY_STATUSES = (502, 503, 504)
 """What stands before a server says so when there is none behind it; 500 is a server's answer to this one request."""
 
 _SHOWN_CHARACTERS = 500
+
+_NEEDS_ECHO = (
+    "Multiple choice by log-likelihood needs a server that gives the log-probabilities of a prompt: `/completions` with "
+    "`echo` and `logprobs`, as vLLM has it."
+)
 
 
 class _Rank(msgspec.Struct):
@@ -125,6 +140,31 @@ class RemoteEngine:
         if sampling.num_likely is not None:
             body |= {"logprobs": sampling.num_likely}
         return await self._generate("completions", body, on_piece)
+
+    async def log_likelihoods(self, model: Model, context: str, continuations: Sequence[str]) -> Likelihoods:
+        """See `Engine`. All in one request: the context by itself, which tells how many tokens it has, then the whole
+        texts, each echoed with the log-probabilities of its tokens."""
+        prompts = [context.rstrip(), *(context + continuation for continuation in continuations)]
+        if not prompts[0]:
+            raise InvalidRequestError(f"The context is empty, and {_lower(self._name)} tells nothing of a first token.")
+        body = {
+            "model": model.provider_model_id,
+            "prompt": prompts,
+            "max_tokens": 0,
+            "temperature": 0,
+            "echo": True,
+            "logprobs": 1,
+        }
+        try:
+            raw, _ = await self._ask("completions", body, _whole_body)
+            of_context, *of_texts = remote_answers.prompt_log_probs(self._name, raw, prompts)
+        except (InvalidRequestError, BackendSetupError) as error:
+            raise type(error)(f"{error.detail} {_NEEDS_ECHO}") from None
+        found = [of_text[len(of_context) :] for of_text in of_texts]
+        for index, log_probs in enumerate(found):
+            if not log_probs:
+                raise InvalidRequestError(f"Continuation {index} adds no token to the text before it.")
+        return Likelihoods([math.fsum(log_probs) for log_probs in found], list(map(len, found)))
 
     async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> Relevance:
         """See `Engine`. Text goes out as strings, images as vLLM takes them."""
@@ -218,19 +258,17 @@ class RemoteEngine:
         read: Callable[[aiohttp.ClientResponse], Awaitable[Read]],
     ) -> Read:
         """The server's answer, asked for again where it is busy (as long as it may be) or broken (a few times)."""
-        limit, num_failures, num_refusals = opened.limit, 0, 0
-        give_up_at = time.monotonic() + self._max_busy_seconds
+        limit, num_failures = opened.limit, 0
+        began_at = time.monotonic()
         while True:
-            await limit.until_open()
+            await self._turn(limit, began_at)
             sent_at = time.monotonic()
             try:
                 answer = await self._post(opened.session, path, content, read)
             except _BusyError as refusal:
-                num_refusals += 1
-                if time.monotonic() + (refusal.retry_after_seconds or 0.0) > give_up_at:
-                    raise BackendAwayError(f"{refusal.reason} It stayed so for {self._max_busy_seconds:g} s.") from None
+                if time.monotonic() + (refusal.retry_after_seconds or 0.0) > self._give_up_at(limit, began_at):
+                    raise self._stays_busy(refusal.reason) from None
                 limit.refused(refusal.retry_after_seconds)
-                await limit.pause(num_refusals)
             except _BrokenError as failure:
                 num_failures += 1
                 if num_failures == _MAX_ATTEMPTS:
@@ -241,6 +279,23 @@ class RemoteEngine:
             else:
                 limit.answered(time.monotonic() - sent_at)
                 return answer
+
+    async def _turn(self, limit: AdaptiveLimit, began_at: float) -> None:
+        """Wait for a turn of a request that began then. Raises `BackendAwayError` when nobody was answered for too long."""
+        while True:
+            try:
+                async with asyncio.timeout(self._give_up_at(limit, began_at) - time.monotonic()):
+                    return await limit.turn()
+            except TimeoutError:
+                if time.monotonic() >= self._give_up_at(limit, began_at):
+                    raise self._stays_busy(f"{self._name} is busy.") from None
+
+    def _give_up_at(self, limit: AdaptiveLimit, began_at: float) -> float:
+        """A server that answers others is not away, however long it lets one wait."""
+        return max(began_at, limit.answered_at) + self._max_busy_seconds
+
+    def _stays_busy(self, reason: str) -> BackendAwayError:
+        return BackendAwayError(f"{reason} It stayed so for {self._max_busy_seconds:g} s.")
 
     async def _post(
         self,
@@ -268,9 +323,15 @@ class RemoteEngine:
         if status == 408 or status >= 500:
             broken = BackendAwayError if status in _AWAY_STATUSES else BackendError
             raise _BrokenError(broken(f"{self._name} answered HTTP {status}."))
+        if status == 404:
+            raise BackendSetupError(
+                f"{self._name} answered HTTP 404: {_message(raw)} "
+                "The model's `provider_model_id` or the provider's `base_url` may be wrong."
+            )
         if 400 <= status < 500 and status not in (401, 403):
             raise InvalidRequestError(f"{self._name} refused the request (HTTP {status}): {_message(raw)}")
-        raise BackendError(f"{self._name} answered HTTP {status}. Its `base_url` or `api_key` may be wrong.")
+        # Not in its own words: some servers repeat the key.
+        raise BackendSetupError(f"{self._name} answered HTTP {status}. Its `base_url` or `api_key` may be wrong.")
 
 
 def _sampling_fields(sampling: Sampling) -> dict[str, Any]:
@@ -287,6 +348,11 @@ def _sampling_fields(sampling: Sampling) -> dict[str, Any]:
         "response_format": sampling.response_format,
     }
     return fields | {name: value for name, value in optional.items() if value is not None}
+
+
+def _lower(name: str) -> str:
+    """The server's name inside of a sentence."""
+    return name[0].lower() + name[1:]
 
 
 def _tool_choice(tools: Tools) -> Any:

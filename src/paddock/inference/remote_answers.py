@@ -5,13 +5,14 @@ Nothing that a server says is believed for its shape; what it leaves out (usage,
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
 
-from paddock.errors import BackendError
+from paddock.errors import BackendError, InvalidRequestError
 from paddock.inference.engine import ChosenToken, Generation, LikelyToken, OnPiece, Piece, ToolCall
 
 
@@ -72,6 +73,7 @@ class _ChatChange(msgspec.Struct):
 
 class _TextChoice(msgspec.Struct):
     text: str = ""
+    index: int = 0
     finish_reason: str | None = None
     logprobs: _TextLogProbs | None = None
 
@@ -209,6 +211,27 @@ async def from_events(server: str, lines: AsyncIterator[bytes], on_piece: OnPiec
     if written.finish_reason is None:
         raise BackendError(f"{server} broke off its answer.")
     return written
+
+
+def prompt_log_probs(server: str, raw: bytes, prompts: Sequence[str]) -> list[list[float]]:
+    """For each prompt, which the server has echoed, the log-probabilities of its tokens, of which the first may be NaN:
+    nothing stands before it. Raises `BackendError`, and `InvalidRequestError` if the server echoes nothing, or tells no
+    log-probabilities."""
+    choices = {choice.index: choice for choice in _read(server, raw, _TextAnswer).choices}
+    if choices.keys() != set(range(len(prompts))):
+        raise InvalidRequestError(f"{server} did not answer each of {len(prompts)} prompts.")
+    return [_echoed(server, choices[index], prompt) for index, prompt in enumerate(prompts)]
+
+
+def _echoed(server: str, choice: _TextChoice, prompt: str) -> list[float]:
+    if choice.text != prompt:
+        raise InvalidRequestError(f"{server} does not echo a prompt, and nothing else.")
+    if choice.logprobs is None or not choice.logprobs.token_logprobs:
+        raise InvalidRequestError(f"{server} gives no log-probabilities.")
+    first, *others = choice.logprobs.token_logprobs
+    if any(log_prob is None or not math.isfinite(log_prob) for log_prob in others):
+        raise BackendError(f"{server} gave a log-probability that is not a finite number.")
+    return [math.nan if first is None else first, *(log_prob for log_prob in others if log_prob is not None)]
 
 
 def _read(server: str, raw: bytes, kind: type[Message]) -> Message:

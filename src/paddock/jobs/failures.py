@@ -6,7 +6,7 @@ import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from paddock.errors import BackendError, BackendTimeoutError, NoSpaceError, PaddockError
+from paddock.errors import BackendError, BackendSetupError, BackendTimeoutError, NoSpaceError, PaddockError
 
 _NO_SPACE_WORDS = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed writing file")
 """How libraries say it that raise errors of their own."""
@@ -33,6 +33,8 @@ def describe(error: Exception) -> Failure:
         return Failure(
             "The job needs more memory than it may take (`max_job_memory_bytes`) or than there is.", retryable=False
         )
+    if isinstance(error, BackendSetupError):
+        return Failure(error.detail, retryable=False)
     if isinstance(error, BackendError | BackendTimeoutError):
         return Failure(error.detail, retryable=True, is_passing=True)
     if isinstance(error, PaddockError):

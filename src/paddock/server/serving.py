@@ -39,8 +39,14 @@ def serve_forever(settings: Settings, *, replace: bool = False) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     _check_host(settings)
     data_dir = DataDir(settings.data_dir, settings.checkpoint_root)
-    data_dir.create()
-    data_dir.lock()
+    try:
+        data_dir.create()
+        data_dir.lock()
+    except OSError as error:
+        raise InvalidRequestError(
+            f"The data directory {data_dir.root} cannot be written to: {error.filename}: {error.strerror}. Make it writable "
+            "for this user, or name another with --data-dir."
+        ) from None
     listener = _listen(settings)
     resources = wiring.build(settings)
     resources.datasets.sweep_abandoned()

@@ -76,7 +76,10 @@ def _copy(source: DataDir, copy: DataDir) -> None:
 def _copy_database(source: Path, copy: Path) -> None:
     # The library's own way: it takes what is committed, in steps between which others write.
     with closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as opened, closing(sqlite3.connect(copy)) as new:
-        opened.backup(new, pages=_PAGES_AT_ONCE)
+        try:
+            opened.backup(new, pages=_PAGES_AT_ONCE)
+        except sqlite3.DatabaseError as error:
+            raise InvalidRequestError(f"The database {source} cannot be copied: {error}.") from None
 
 
 def _named_folders(database: Database, source: DataDir, copy: DataDir) -> Iterator[tuple[Path, Path]]:

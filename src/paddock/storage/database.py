@@ -16,9 +16,9 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
-from paddock.errors import NoSpaceError
+from paddock.errors import InvalidRequestError, NoSpaceError
 
 _BUSY_TIMEOUT_SECONDS = 30
 _CACHE_KIBIBYTES = 8192
@@ -81,14 +81,50 @@ class Database:
             return sa.cast((sa.func.julianday("now") - 2440587.5) * 86400.0, sa.Float)
         return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()), sa.Float)
 
+    def check_revision(self) -> None:
+        """Raise `InvalidRequestError` unless the tables have this version's shape."""
+        current = self._revision()
+        if current != HEAD_REVISION:
+            raise InvalidRequestError(
+                f"The database was made by another version of Paddock: its tables are at revision {current}, and this "
+                f"version reads {HEAD_REVISION}. The start of a server brings older ones up to it."
+            )
+
+    def _revision(self) -> str | None:
+        """Which migration the tables are at; None where there are none yet. Four digits, so that they compare as text."""
+        try:
+            with self.read() as connection:
+                if not sa.inspect(connection).has_table("alembic_version"):
+                    return None
+                found: str | None = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+                return found
+        except DatabaseError as error:
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: DatabaseError) -> InvalidRequestError:
+        if not self.is_sqlite:
+            name, mend = "PostgreSQL", "Check `database_url`, and that its server runs."
+        elif isinstance(error, OperationalError):
+            name, mend = str(self.sqlite_file), "This user must be able to write to it, on a disk with room."
+        else:
+            name, mend = (
+                str(self.sqlite_file),
+                "Start from a copy that `paddock backup` made, or with another --data-dir.",
+            )
+        said = str(error.orig).partition("\n")[0]
+        return InvalidRequestError(f"The database ({name}) cannot be used: {said}. {mend}")
+
     def migrate(self) -> None:
-        """Bring the tables to this version's shape."""
-        with self.read() as connection:
-            current = None
-            if sa.inspect(connection).has_table("alembic_version"):
-                current = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+        """Bring the tables to this version's shape. Raises `InvalidRequestError`, for whoever starts a server, if the
+        database cannot be used."""
+        current = self._revision()
         if current == HEAD_REVISION:
             return
+        if current is not None and current > HEAD_REVISION:
+            raise InvalidRequestError(
+                f"The database was made by a newer Paddock: its tables are at revision {current}, and this version knows "
+                f"them up to {HEAD_REVISION}. Start the newer version, or name another --data-dir or `database_url`."
+            )
         from alembic import command
         from alembic.config import Config
 

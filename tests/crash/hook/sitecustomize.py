@@ -19,7 +19,7 @@ def _install(plan_file: Path) -> None:
     from paddock.storage.database import Database
 
     plain_write = Database.write
-    role = "job" if "run-job" in sys.argv else "server"
+    role = "server" if "serve" in sys.argv else "job"
 
     def writer() -> str:
         frame = sys._getframe(1)
@@ -63,5 +63,5 @@ def _install(plan_file: Path) -> None:
     Database.write = write  # type: ignore[method-assign]
 
 
-if "CRASH_PLAN" in os.environ and {"serve", "run-job"} & set(sys.argv):
+if "CRASH_PLAN" in os.environ and {"serve", "run-job", "wait-for-job"} & set(sys.argv):
     _install(Path(os.environ["CRASH_PLAN"]))

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from aiohttp import web
 from click.testing import CliRunner, Result
 
 from app_server import AppServer
@@ -93,3 +94,52 @@ def test_ctrl_c_leaves_a_conversation(server: AppServer, adder: str) -> None:
     time.sleep(0.5)  # between its prompt and its wait for a line the signal would only be noted
     terminal.process.send_signal(signal.SIGINT)
     assert terminal.close() == 0
+
+
+LONG = "one two three four five six seven eight nine ten"
+
+
+def test_an_answer_is_printed_as_it_is_made(server: AppServer, adder: str, model_server: ModelServer) -> None:
+    """The first word is there while the model still waits to be let go on."""
+    model_server.answer, model_server.pause_seconds = lambda _: LONG, 600
+    terminal = Terminal(sys.executable, "-m", "paddock", "chat", "--model", adder, "--url", server.url, "count")
+    terminal.await_text(b"one ")
+    terminal.process.send_signal(signal.SIGINT)
+    assert b"Traceback" not in terminal.await_text(b"\n")
+    assert terminal.close() == 130
+    wait_until_left(model_server)
+
+
+def test_ctrl_c_ends_one_answer_of_a_conversation(server: AppServer, adder: str, model_server: ModelServer) -> None:
+    model_server.answer, model_server.pause_seconds = lambda _: LONG, 600
+    terminal = Terminal(sys.executable, "-m", "paddock", "chat", "--model", adder, "--url", server.url)
+    terminal.await_text(b">>> ")
+    terminal.type(b"count\n")
+    terminal.await_text(b"one ")
+    terminal.process.send_signal(signal.SIGINT)
+    terminal.await_text(b">>> ")
+    wait_until_left(model_server)
+    model_server.answer, model_server.pause_seconds = lambda _: "fine", 0
+    terminal.type(b"and now?\n")
+    terminal.await_text(b"fine\r\n>>> ")
+    assert [message["content"] for message in model_server.requests[-1][1]["messages"]] == ["and now?"]
+    terminal.type(b"\x04")
+    assert terminal.close() == 0
+
+
+def wait_until_left(model_server: ModelServer) -> None:
+    deadline = time.monotonic() + 60
+    while not model_server.num_left:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_what_came_of_an_answer_that_broke_off_is_shown_with_the_error(
+    invoke: Invoke, adder: str, model_server: ModelServer
+) -> None:
+    delta = json.dumps({"choices": [{"index": 0, "delta": {"content": "half "}}]})
+    error = json.dumps({"error": {"message": "out of memory"}})
+    events = f"data: {delta}\n\ndata: {error}\n\n"
+    model_server.answer = lambda _: web.Response(text=events, content_type="text/event-stream")
+    output = invoke("chat", "--model", adder, "hi", code=1).output
+    assert output.startswith("half \nError: The provider lab broke off its answer")

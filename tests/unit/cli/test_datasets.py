@@ -88,7 +88,7 @@ def test_a_broken_off_registration_goes_on(
     file = write_rows(*many(2345))
     with monkeypatch.context() as patched:
         patched.setattr("paddock.client.Client.append_rows", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        invoke("datasets", "register", "d", "--purpose", QA, "--file", file, code=1)
+        invoke("datasets", "register", "d", "--purpose", QA, "--file", file, code=130)
     assert len(invoke("datasets", "rows", "d").output.splitlines()) == 1000
     assert invoke("datasets", "register", "d", "--purpose", QA, "--file", file).output == "d holds 2,345 rows.\n"
     assert len(set(invoke("datasets", "rows", "d").output.splitlines())) == 2345
@@ -188,3 +188,14 @@ def test_lengths_in_tokens(invoke: Invoke, write_rows: WriteRows, tiny_llama: Pa
     assert re.search(r"question .* 4 to 4, mean 4 +4 to 4, mean 4", shown)
     assert "Tokens" not in invoke("datasets", "show", "d").output
     assert "There is no model 'nobody'" in invoke("datasets", "show", "d", "--tokenizer", "nobody", code=1).output
+
+
+def test_a_file_that_cannot_be_written_is_told_by_its_name(
+    invoke: Invoke, write_rows: WriteRows, tmp_path: Path
+) -> None:
+    invoke("datasets", "register", "d", "--purpose", "eval/question-answer", "--file", write_rows({"question": "q"}))
+    for name in ("d.jsonl", "d.parquet"):
+        output = invoke("datasets", "export", "d", tmp_path / "nowhere" / name, code=1).output
+        assert output.startswith("Error: ")
+        assert f"nowhere/{name}" in output
+        assert "No such file or directory" in output

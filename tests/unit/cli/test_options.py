@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
+import subprocess
+import sys
 
 import click
+import pytest
 from click.testing import CliRunner
 
 from app_server import AppServer
@@ -65,3 +70,28 @@ def test_a_suggested_command_goes_to_the_same_server() -> None:
 
     assert CliRunner().invoke(suggest, []).output == "paddock jobs watch 'my job'\n"
     assert CliRunner().invoke(suggest, ["--url", "http://x"]).output == "paddock jobs watch 'my job' --url http://x\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1"])
+def test_characters_that_a_terminal_lacks_are_shown_by_their_numbers(server: AppServer, encoding: str) -> None:
+    source = {"type": "rows", "rows": []}
+    body = {"dataset_id": "grün/日", "purpose": "eval/question-answer", "source": source}
+    with Client(server.url) as client:
+        client.post("/v1beta/datasets", body)
+
+    def printed(*words: str) -> str:
+        environment = {**os.environ, "PYTHONIOENCODING": encoding, "PADDOCK_URL": server.url}
+        command = [sys.executable, "-m", "paddock", "datasets", *words]
+        done = subprocess.run(command, capture_output=True, env=environment, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        return done.stdout.decode(encoding)
+
+    shown = {"ascii": "gr\\xfcn/\\u65e5", "iso-8859-1": "grün/\\u65e5"}[encoding]
+    assert shown in printed("list")
+    assert json.loads(printed("list", "--json"))["data"][0]["identifier"] == "grün/日"
+
+
+def test_a_word_that_is_no_text_is_refused(server: AppServer) -> None:
+    command = [sys.executable, "-m", "paddock", "datasets", "show", b"gr\xfcn", "--url", server.url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "'gr\\udcfcn' holds bytes that are not UTF-8" in done.stderr) == (1, True), done.stderr

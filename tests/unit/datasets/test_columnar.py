@@ -97,3 +97,33 @@ def test_arrow_files_and_streams() -> None:
         assert (len(texts), source.num_nan_values) == (2500, 1250)
     with pytest.raises(SourceError, match="cannot be read as Arrow after 0 rows"):
         list(read_arrow(io.BytesIO(b"ARROW1 and then nothing")).texts)
+
+
+def _repeated(num_characters: int, num_rows: int) -> pa.Table:
+    """A long text that is written once and is the value of every row."""
+    once = pa.DictionaryArray.from_arrays(pa.array([0] * num_rows, pa.int32()), ["x" * num_characters])
+    return pa.table({"question": once})
+
+
+def test_a_text_that_is_written_once_is_not_held_for_a_thousand_rows() -> None:
+    """A few kilobytes would else take two gigabytes of the server's memory."""
+    table = _repeated(2_000_000, 1000)
+    parquet, arrow = io.BytesIO(), io.BytesIO()
+    pq.write_table(table, parquet, compression="zstd", store_schema=False)
+    with pa.ipc.new_file(arrow, table.schema) as writer:
+        writer.write_table(table)
+    for read, file in ((read_parquet, parquet), (read_arrow, arrow)):
+        file.seek(0)
+        before = pa.total_allocated_bytes()
+        texts = iter(read(file).texts)
+        assert len(next(texts)) > 2_000_000
+        assert pa.total_allocated_bytes() - before < 300e6
+        assert sum(1 for _ in texts) == 999
+
+
+def test_a_parquet_bomb_is_not_unpacked() -> None:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"question": ["x" * 1_000_000] * 60}), file, compression="zstd", use_dictionary=False)
+    file.seek(0)
+    with pytest.raises(SourceError, match="compressed beyond measure"):
+        list(read_parquet(file).texts)

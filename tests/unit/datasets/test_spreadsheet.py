@@ -71,3 +71,39 @@ def test_without_openpyxl_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(SourceError, match="its extra `xlsx`"):
         list(read_xlsx(_file([["a"]])).texts)
+
+
+_CELL = '<c r="{}" t="inlineStr"><is><t>x</t></is></c>'
+
+
+def _sheet(dimension: str, rows: str) -> io.BytesIO:
+    """A file whose sheet is written by hand: a column `x`, then these rows."""
+    written, file = _file([["x"]]), io.BytesIO()
+    sheet = (
+        '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
+        f'<dimension ref="{dimension}"/><sheetData><row r="1">{_CELL.format("A1")}</row>{rows}</sheetData></worksheet>'
+    )
+    with zipfile.ZipFile(written) as parts, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as edited:
+        for name in parts.namelist():
+            edited.writestr(name, sheet if name == "xl/worksheets/sheet1.xml" else parts.read(name))
+    file.seek(0)
+    return file
+
+
+def test_what_a_sheet_says_of_its_size_counts_for_nothing() -> None:
+    row = f'<row r="100000">{_CELL.format("A100000")}</row>'
+    for dimension in ("A1:XFD1048576", "A1:A1"):
+        assert list(read_xlsx(_sheet(dimension, row)).texts) == ['{"x":"x"}']
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        f'<row r="9999999999">{_CELL.format("A9999999999")}</row>',  # ten thousand million rows that are not there
+        "".join(f'<row r="{n}"><c r="ZZZ{n}"/></row>' for n in range(2, 5000)),  # ninety million cells
+    ],
+    ids=["long", "wide"],
+)
+def test_a_sheet_that_is_all_but_empty_is_given_up_on(rows: str) -> None:
+    with pytest.raises(SourceError, match="all but empty up to its row"):
+        list(read_xlsx(_sheet("A1", rows)).texts)

@@ -8,6 +8,7 @@ import pytest
 
 from evaluation_world import World, candidate
 from paddock.evaluation import plan
+from paddock.evaluation.asking import Asking
 from paddock.evaluation.evaluate import Todo, evaluate
 from paddock.evaluation.plan import Plan
 from paddock.evaluation.result_store import RowResult
@@ -22,6 +23,7 @@ def resolve(world: World, *functions: str, **config: Any) -> Plan:
         functions,
         world.evaluation.functions,
         world.inference,
+        asking=Asking(),
         pointer="",
         functions_pointer="",
     )
@@ -61,6 +63,20 @@ def test_rows_are_taken_only_as_there_is_room_for_them(make_world: Callable[...,
     assert num_done == 100
     assert most_ahead <= 5
     assert world.server.max_in_flight == 5
+
+
+def test_a_few_rows_cost_no_more_for_all_that_could_be_in_flight(make_world: Callable[..., World]) -> None:
+    world = make_world(lambda _: "a", max_concurrency=5000)
+    resolved = resolve(world, "basic::equality")
+    todos = (Todo(index, {"question": "q", "answer": "a"}, None, resolved.function_ids) for index in range(10))
+    most_tasks = 0
+
+    def count(_: RowResult) -> None:
+        nonlocal most_tasks
+        most_tasks = max(most_tasks, len(asyncio.all_tasks()))
+
+    run(world, resolved, todos, count)
+    assert 0 < most_tasks < 20
 
 
 def test_judges_and_pupils_are_asked_at_the_same_time_within_the_bound(make_world: Callable[..., World]) -> None:

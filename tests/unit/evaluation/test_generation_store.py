@@ -116,3 +116,32 @@ def test_a_models_files_and_its_providers_address_are_part_of_the_key(world: Wor
 def test_a_row_that_cannot_be_read_has_no_key(world: World) -> None:
     candidate_ = Candidate(Model("m", "lab", "m"), Sampling(), None)
     assert GenerationCache(world.database, 10).keys({0: {"question": {}}, 1: ROWS[0]}, candidate_).keys() == {1}
+
+
+def test_the_manner_of_asking_is_part_of_the_key(world: World) -> None:
+    run(world)
+    world.add_benchmark(benchmark_id="continued", metadata={"asking": {"manner": "completion"}})
+    assert run(world, benchmark_id="continued")[1] == 5
+    assert run(world, benchmark_id="continued")[1] == 0
+    assert num_cached(world) == 10
+
+
+def test_choices_are_compared_once(make_world: Callable[..., World]) -> None:
+    def echo(body: dict[str, Any]) -> dict[str, Any]:
+        texts = enumerate(body["prompt"])
+        told = [
+            (i, text, {"token_logprobs": [None, *(-float(ord(letter)) for letter in text[1:])]}) for i, text in texts
+        ]
+        return {"choices": [{"index": i, "text": text, "logprobs": log_probs} for i, text, log_probs in told]}
+
+    world = make_world(echo)
+    world.evaluation.generation_cache = GenerationCache(world.database, 1000)
+    world.add_dataset(
+        [{"question": "q", "choices": ["a", "b"], "answer": 0}, {"question": "q", "choices": ["a", "c"], "answer": 1}]
+    )
+    world.add_benchmark("loglikelihood::acc")
+    first, num_first = run(world)
+    second, num_second = run(world)
+    assert (num_first, num_second) == (2, 0)
+    assert [row["score"] for row in first["scores"]["loglikelihood::acc"]["score_rows"]] == [1.0, 0.0]
+    assert second["scores"] == first["scores"]

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from evaluation_world import World, candidate
 from model_server import last_user_text
-from paddock.errors import LostLeaseError
+from paddock.errors import InvalidRequestError, LostLeaseError
 from paddock.evaluation import answer, result_store
 from paddock.evaluation import job as eval_job
 from paddock.evaluation.result_store import RowResult
@@ -209,30 +209,69 @@ def refusal(status: int, message: str) -> web.Response:
     return web.json_response({"error": {"message": message}}, status=status)
 
 
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the calls to a server that is away."""
+    monkeypatch.setattr(remote, "_FIRST_PAUSE_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("no_pauses")
 def test_a_backend_that_answers_nothing_fails_the_job_with_its_reason(make_world: MakeWorld) -> None:
-    world = make_world(lambda _: refusal(401, "no"))
+    world = make_world(lambda _: refusal(500, "no"))
     world.add_dataset(capitals(100))
     world.add_benchmark()
     job_id = world.submit()
     put_off = world.run(job_id)
     assert (put_off.status, put_off.num_retries) == (JobStatus.SCHEDULED, 1)
-    assert "HTTP 401" in (put_off.put_off or "")
-    assert len(world.server.requests) < 8 + 4
+    assert "HTTP 500" in (put_off.put_off or "")
+    assert len(world.server.requests) < 4 * (8 + 4)
     assert result(world, job_id)["generations"] == []
 
     job = world.run_to_end(job_id)
     assert (job.status, job.retryable, job.put_off) == (JobStatus.FAILED, True, None)
-    assert "HTTP 401" in (job.error or "")
+    assert "HTTP 500" in (job.error or "")
     assert job.attempt == world.settings.max_job_retries + 1
     assert result(world, job_id)["generations"] == []
 
 
+@pytest.mark.parametrize("num_rows", [3, 100])
+@pytest.mark.parametrize(
+    ("status", "setting"), [(401, "api_key"), (403, "api_key"), (404, "provider_model_id"), (301, "base_url")]
+)
+def test_wrong_settings_fail_the_job_at_once_and_no_row(
+    make_world: MakeWorld, status: int, setting: str, num_rows: int
+) -> None:
+    world = make_world(lambda _: refusal(status, f"no model, says request {len(world.server.requests)}"))
+    world.add_dataset(capitals(num_rows))
+    world.add_benchmark()
+    job = world.run(world.submit())
+    assert (job.status, job.retryable, job.attempt) == (JobStatus.FAILED, False, 1)
+    assert f"The provider lab answered HTTP {status}" in (job.error or "")
+    assert f"`{setting}`" in (job.error or "")
+    assert len(world.server.requests) < 8 + 4
+    assert result(world, job.job_id)["generations"] == []
+
+
+def test_wrong_settings_of_a_judge_fail_the_job_at_once(make_world: MakeWorld) -> None:
+    world = make_world(lambda body: refusal(401, "no") if body["model"] == "judge" else right(body))
+    world.add_dataset(capitals(60))
+    world.add_benchmark("llm-as-judge::base")
+    judge = {
+        "llm-as-judge::base": {"type": "llm_as_judge", "judge_model": "judge", "prompt_template": "{generated_answer}?"}
+    }
+    job = world.run(world.submit({**candidate(), "scoring_params": judge}))
+    assert (job.status, job.retryable, job.attempt) == (JobStatus.FAILED, False, 1)
+    assert "`api_key`" in (job.error or "")
+    assert result(world, job.job_id)["scores"]["llm-as-judge::base"]["score_rows"][0]["score"] is None
+    assert len(world.server.requests) < 60
+
+
 def test_a_model_that_refuses_every_row_in_the_same_words_fails_the_job(make_world: MakeWorld) -> None:
-    world = make_world(lambda _: refusal(404, "the model does not exist"))
+    world = make_world(lambda _: refusal(422, "no such template"))
     world.add_dataset(capitals(3))
     world.add_benchmark()
     job = world.run(world.submit())
-    assert (job.status, "does not exist" in (job.error or "")) == (JobStatus.FAILED, True)
+    assert (job.status, "no such template" in (job.error or "")) == (JobStatus.FAILED, True)
 
 
 def test_refusals_of_single_rows_are_those_rows_failures(make_world: MakeWorld) -> None:
@@ -254,12 +293,6 @@ def test_refusals_of_single_rows_are_those_rows_failures(make_world: MakeWorld) 
     assert "q7 is too long" in row["error"]
     accuracy = found["scores"]["basic::equality"]["aggregated_results"]["accuracy"]
     assert (accuracy["accuracy"], accuracy["num_scored"], accuracy["num_failed"]) == (1.0, 7, 3)
-
-
-@pytest.fixture
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the calls to a server that is away."""
-    monkeypatch.setattr(remote, "_FIRST_PAUSE_SECONDS", 0.0)
 
 
 AWAY_STATUSES = (502, 503, 504)
@@ -366,6 +399,7 @@ def test_a_row_that_breaks_the_backend_each_time_fails_in_the_end(make_world: Ma
     assert "HTTP 500" in found[7]["error"]
 
 
+@pytest.mark.usefixtures("no_pauses")
 def test_a_judge_that_is_away_leaves_the_answers_to_be_judged_later(make_world: MakeWorld) -> None:
     asked: Counter[str] = Counter()
     is_away = True
@@ -374,7 +408,7 @@ def test_a_judge_that_is_away_leaves_the_answers_to_be_judged_later(make_world: 
         if body["model"] != "judge":
             asked[last_user_text(body)] += 1
             return right(body)
-        return refusal(401, "no") if is_away else "Score: 1"
+        return refusal(503, "no") if is_away else "Score: 1"
 
     world = make_world(reply)
     world.add_dataset(capitals(60))
@@ -454,3 +488,94 @@ def test_a_functions_own_weight_is_multiplied_by_the_rows(make_world: MakeWorld)
     scores = result(world, world.run(world.submit()).job_id)["scores"]["basic::ifeval"]
     assert [(row["score"], row["weight"]) for row in scores["score_rows"]] == [(0.5, 2.0), (0.0, 3.0)]
     assert scores["aggregated_results"]["weighted_average"]["weighted_average"] == pytest.approx(1 / 5)
+
+
+def likely(body: dict[str, Any]) -> dict[str, Any]:
+    """What vLLM answers to prompts with `echo`: a character is a token, of a log-probability of minus its position in the
+    alphabet."""
+    choices = []
+    for index, prompt in enumerate(body["prompt"]):
+        log_probs = [None, *(-(ord(letter) - 96) / 10 for letter in prompt[1:])]
+        told = {"tokens": list(prompt), "token_logprobs": log_probs}
+        choices.append({"index": index, "text": prompt, "finish_reason": "length", "logprobs": told})
+    return {"choices": choices}
+
+
+def choosing(num_rows: int) -> list[dict[str, Any]]:
+    return [{"question": f"Q{i}:", "choices": ["zz", "b", "c" * (i + 2)], "answer": 1} for i in range(num_rows)]
+
+
+def test_a_stopped_multiple_choice_job_goes_on_and_compares_each_row_once(make_world: MakeWorld) -> None:
+    progress: Progress | None = None
+    asked: Counter[str] = Counter()
+
+    def reply(body: dict[str, Any]) -> dict[str, Any]:
+        asked[body["prompt"][0]] += 1
+        if asked.total() == 12 and progress is not None:
+            progress.ask_to_stop()
+        return likely(body)
+
+    world = make_world(reply)
+    world.add_dataset(choosing(30))
+    world.add_benchmark("loglikelihood::acc", "loglikelihood::acc_norm")
+    job_id = world.submit()
+
+    def hold(first: Progress) -> None:
+        nonlocal progress
+        progress = first
+
+    stopped = world.run(job_id, meanwhile=hold)
+    assert stopped.status is JobStatus.SCHEDULED
+    assert 0 < stopped.progress_done < 30
+    progress = None
+
+    assert world.run(job_id).status is JobStatus.COMPLETED
+    assert asked == Counter({f"Q{i}:": 1 for i in range(30)})
+    found = result(world, job_id)
+    space = (96 - ord(" ")) / 10
+    told = found["generations"][0]
+    assert told["generated_answer"] == "b"
+    assert [choice["num_tokens"] for choice in told["choices"]] == [3, 2, 3]
+    assert [choice["log_likelihood"] for choice in told["choices"]] == pytest.approx(
+        [space - x for x in (5.2, 0.2, 0.6)]
+    )
+    for name in ("loglikelihood::acc", "loglikelihood::acc_norm"):
+        accuracy = found["scores"][name]["aggregated_results"]["accuracy"]
+        assert (accuracy["num_scored"], accuracy["num_failed"]) == (30, 0)
+        assert accuracy["ci95"] is not None
+    assert found["scores"]["loglikelihood::acc"]["aggregated_results"]["accuracy"]["accuracy"] == 1.0
+
+
+def test_a_server_that_only_chats_fails_a_multiple_choice_job_by_name(make_world: MakeWorld) -> None:
+    world = make_world(lambda _: web.json_response({"error": {"message": "no such route"}}, status=404))
+    world.add_dataset(choosing(20))
+    world.add_benchmark("loglikelihood::acc")
+    job = world.run(world.submit())
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert "The provider lab answered HTTP 404" in job.error
+    assert "`echo` and `logprobs`" in job.error
+    assert len(world.server.requests) <= 12
+
+
+def test_a_multiple_choice_job_needs_choices(make_world: MakeWorld) -> None:
+    world = make_world(likely)
+    world.add_dataset([*choosing(2), {"question": "q", "answer": "a"}])
+    world.add_benchmark("loglikelihood::acc")
+    with pytest.raises(InvalidRequestError, match="Row 2 .* has no `choices`"):
+        world.submit()
+
+
+def test_a_benchmark_may_have_a_text_continued(make_world: MakeWorld) -> None:
+    world = make_world(lambda body: body["prompt"][-2:])
+    world.add_dataset(
+        [{"question": "1 2 3", "answer": " 3"}, {"messages": [{"role": "user", "content": "x"}], "answer": "x"}]
+    )
+    world.add_benchmark(metadata={"asking": {"manner": "completion", "max_tokens": 7, "stop": ["\n"]}})
+    job = world.run(world.submit())
+    ((path, body, _),) = world.server.requests
+    assert path == "/v1/completions"
+    assert (body["prompt"], body["max_tokens"], body["stop"]) == ("1 2 3", 7, ["\n"])
+    found = result(world, job.job_id)
+    assert [s["score"] for s in found["scores"]["basic::equality"]["score_rows"]] == [1.0, None]
+    assert "continue" in found["generations"][1]["error"]

@@ -9,6 +9,7 @@ from evaluation_world import World, candidate
 from paddock import wire
 from paddock.errors import InvalidRequestError
 from paddock.evaluation import plan
+from paddock.evaluation.asking import Asking, Manner
 from paddock.evaluation.schemas import BenchmarkConfig, SamplingParams
 from paddock.inference.engine import Sampling
 
@@ -18,20 +19,21 @@ def world(make_world: Callable[..., World]) -> World:
     return make_world(lambda _: "x")
 
 
-def resolve(world: World, config: dict[str, Any], *functions: str) -> plan.Plan:
+def resolve(world: World, config: dict[str, Any], *functions: str, asking: Asking = Asking()) -> plan.Plan:
     return plan.resolve(
         BenchmarkConfig.model_validate(config),
         functions or ("basic::equality",),
         world.evaluation.functions,
         world.inference,
+        asking=asking,
         pointer="/benchmark_config",
         functions_pointer="/scoring_functions",
     )
 
 
-def refused(world: World, config: dict[str, Any], *functions: str) -> tuple[str, str]:
+def refused(world: World, config: dict[str, Any], *functions: str, asking: Asking = Asking()) -> tuple[str, str]:
     with pytest.raises(InvalidRequestError) as caught:
-        resolve(world, config, *functions)
+        resolve(world, config, *functions, asking=asking)
     return caught.value.errors[0].pointer, caught.value.detail
 
 
@@ -58,7 +60,7 @@ def refused(world: World, config: dict[str, Any], *functions: str) -> tuple[str,
     ],
 )
 def test_sampling_parameters_as_an_engine_takes_them(params: dict[str, Any], sampling: Sampling) -> None:
-    assert plan.sampling(SamplingParams.model_validate(params), "/s") == sampling
+    assert plan.sampling(SamplingParams.model_validate(params), "/s", Asking()) == sampling
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_sampling_parameters_as_an_engine_takes_them(params: dict[str, Any], sam
 )
 def test_sampling_parameters_that_cannot_be_right(params: dict[str, Any], pointer: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
-        plan.sampling(SamplingParams.model_validate(params), "/s")
+        plan.sampling(SamplingParams.model_validate(params), "/s", Asking())
     assert caught.value.errors[0].pointer == pointer
 
 
@@ -151,3 +153,47 @@ def test_parameters_of_a_judge_that_cannot_be_right(world: World, params: dict[s
 @pytest.mark.parametrize("num_examples", [0, -1])
 def test_a_number_of_examples_that_is_none(world: World, num_examples: int) -> None:
     assert refused(world, candidate() | {"num_examples": num_examples})[0] == "/benchmark_config/num_examples"
+
+
+def test_a_benchmark_says_how_answers_end_where_the_request_does_not(world: World) -> None:
+    asking = Asking(Manner.COMPLETION, max_tokens=9, stop=("\n",))
+    silent = resolve(world, candidate(), asking=asking).candidate
+    said = resolve(world, candidate(max_tokens=3, stop=["x"]), asking=asking).candidate
+    unstopped = resolve(world, candidate(stop=[]), asking=asking).candidate
+    assert silent is not None
+    assert said is not None
+    assert unstopped is not None
+    assert (silent.manner, silent.sampling.max_tokens, silent.sampling.stop) == (Manner.COMPLETION, 9, ("\n",))
+    assert (said.sampling.max_tokens, said.sampling.stop) == (3, ("x",))
+    assert unstopped.sampling.stop == ()
+
+
+@pytest.mark.parametrize(
+    ("sampling", "pointer"),
+    [
+        ({"max_tokens": 5}, "max_tokens"),
+        ({"stop": ["x"]}, "stop"),
+        ({"repetition_penalty": 1.2}, "repetition_penalty"),
+        ({"strategy": {"type": "top_k", "top_k": 4}}, "strategy"),
+    ],
+)
+def test_what_changes_nothing_where_nothing_is_generated(world: World, sampling: dict[str, Any], pointer: str) -> None:
+    at, detail = refused(world, candidate(**sampling), "loglikelihood::acc")
+    assert at == f"/benchmark_config/eval_candidate/sampling_params/{pointer}"
+    assert "nothing is generated" in detail
+
+
+def test_likelihoods_are_compared_in_a_benchmark_of_their_own(world: World) -> None:
+    at, detail = refused(world, candidate(), "basic::equality", "loglikelihood::acc_norm")
+    assert at == "/scoring_functions"
+    assert "two benchmarks" in detail
+
+
+@pytest.mark.parametrize("asking", [Asking(Manner.COMPLETION), Asking()])
+def test_a_system_message_needs_a_conversation(world: World, asking: Asking) -> None:
+    config = candidate()
+    config["eval_candidate"]["system_message"] = {"role": "system", "content": "be brief"}
+    functions = ("loglikelihood::acc",) if asking.manner is Manner.CHAT else ("basic::equality",)
+    at, _ = refused(world, config, *functions, asking=asking)
+    assert at == "/benchmark_config/eval_candidate/system_message"
+    assert resolve(world, config, "basic::equality").candidate is not None

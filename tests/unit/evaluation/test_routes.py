@@ -526,3 +526,37 @@ def test_samples_count_against_the_bound_of_rows(make_site: Callable[..., Site])
     answer = site.evaluate(body)
     assert answer.status_code == 400
     assert "2000 rows" in answer.json()["detail"]
+
+
+def test_choices_are_compared_by_a_server_that_tells_log_probabilities(make_site: Callable[..., Site]) -> None:
+    row = {"question": "q", "choices": ["a", "b"], "target_delimiter": "", "answer": "b"}
+    request = rows_request(row, functions=("loglikelihood::acc",))
+
+    def echoing(body: dict[str, Any]) -> dict[str, Any]:
+        log_probs = {"tokens": [], "token_logprobs": [None, -2.0, -1.0]}
+        told = [
+            log_probs | {"token_logprobs": log_probs["token_logprobs"][: i + 1]} for i in range(len(body["prompt"]))
+        ]
+        texts = enumerate(zip(body["prompt"], told, strict=True))
+        return {"choices": [{"index": i, "text": text, "logprobs": found} for i, (text, found) in texts]}
+
+    found = make_site(echoing).evaluate(request).json()
+    assert found["generations"][0]["generated_answer"] == "a"
+    assert [c["log_likelihood"] for c in found["generations"][0]["choices"]] == [-2.0, -3.0]
+    assert found["scores"]["loglikelihood::acc"]["score_rows"] == [{"score": 0.0, "chosen": 0}]
+
+
+def test_a_server_that_only_chats_compares_no_choices(make_site: Callable[..., Site]) -> None:
+    row = {"question": "q", "choices": ["a", "b"], "answer": "b"}
+    answer = make_site(lambda _: "It is b.").evaluate(rows_request(row, functions=("loglikelihood::acc",)))
+    assert answer.status_code == 400
+    assert "The provider lab" in answer.json()["detail"]
+    assert "`echo` and `logprobs`" in answer.json()["detail"]
+
+
+def test_no_likelihoods_are_told_of_answers_that_are_there(make_site: Callable[..., Site]) -> None:
+    row = {"question": "q", "choices": ["a", "b"], "answer": "b", "generated_answer": "b"}
+    body = {"input_rows": [row], "scoring_functions": {"loglikelihood::acc": None}}
+    answer = make_site().client.post("/v1/scoring/score", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["pointer"] == "/scoring_functions/loglikelihood::acc"

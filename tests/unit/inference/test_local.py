@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from inference_world import LocalWorld
 from paddock.egress import Egress
 from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError
-from paddock.inference.engine import Generation, Model, Relevance, Sampling
+from paddock.inference.engine import Generation, Likelihoods, Model, Relevance, Sampling
 from paddock.inference.local import LocalEngine
 from tiny_models import make_llava, png_url
 
@@ -52,6 +53,23 @@ def test_answers_of_a_burst_are_those_of_each_alone(local_world: LocalWorld) -> 
     by_themselves = [answer.text for answer in local_world.ask(alone)]
     assert [answer.text for answer in local_world.ask(together)] == by_themselves
     assert len(set(by_themselves)) > len(prompts) // 2  # they say different things, so a mix-up would show
+
+
+def test_choices_of_one_prompt_cost_one_reading(local_world: LocalWorld) -> None:
+    prompt = "Once upon a time there was a horse. " * 9
+    samplings = [replace(LONG, max_tokens=200 + 5 * i, seed=i, temperature=float(i > 0)) for i in range(8)]
+
+    async def together(engine: LocalEngine) -> list[Generation]:
+        return await asyncio.gather(*(engine.complete(local_world.tiny, prompt, sampling) for sampling in samplings))
+
+    async def alone(engine: LocalEngine) -> list[Generation]:
+        return [await engine.complete(local_world.tiny, prompt, sampling) for sampling in samplings]
+
+    found, expected = local_world.ask(together), local_world.ask(alone)
+    assert [answer.text for answer in found] == [answer.text for answer in expected]
+    assert sum(answer.num_prefilled_tokens or 0 for answer in found) == len(prompt)
+    assert [answer.num_prefilled_tokens for answer in expected] == [len(prompt)] * 8
+    assert [answer.num_prompt_tokens for answer in found] == [len(prompt)] * 8
 
 
 def test_content_parts_of_text_are_joined(local_world: LocalWorld) -> None:
@@ -240,3 +258,69 @@ def test_images_reach_a_model_that_sees(local_world: LocalWorld, tmp_path: Path)
     for url, reason in (("https://images.example.org/one.png", "dataset_hosts"), ("data:image/png;base64,AAAA", "PNG")):
         with pytest.raises(InvalidRequestError, match=f"Part 1 of message 0.*{reason}"):
             local_world.ask(lambda engine, url=url: engine.chat(seer, see(url), Sampling()))
+
+
+def test_likelihoods_do_not_depend_on_company(local_world: LocalWorld) -> None:
+    rows = [("x" * n + ":", [" a", " bcd", " " + "e" * (n % 7 + 1)]) for n in (1, 60, 3, 200, 11, 5)]
+
+    async def alone(engine: LocalEngine) -> list[Likelihoods]:
+        return [await engine.log_likelihoods(local_world.tiny, *row) for row in rows]
+
+    async def together(engine: LocalEngine) -> list[Likelihoods]:
+        return await asyncio.gather(*(engine.log_likelihoods(local_world.tiny, *row) for row in rows))
+
+    found = local_world.ask(alone)
+    assert local_world.ask(together) == found
+    assert found[1].num_tokens == [2, 4, 6]  # a token is a byte
+    assert all(value < 0 for each in found for value in each.log_likelihoods)
+    assert not any(each.is_truncated for each in found)
+
+
+def test_likelihoods_by_an_adapter_are_its_own(local_world: LocalWorld) -> None:
+    async def both(engine: LocalEngine) -> list[Likelihoods]:
+        return [await engine.log_likelihoods(m, "q:", [" a"]) for m in (local_world.tiny, local_world.checkpoint)]
+
+    base, adapted = local_world.ask(both)
+    assert base.log_likelihoods != adapted.log_likelihoods
+
+
+def test_white_space_before_a_continuation_is_the_continuations(local_world: LocalWorld) -> None:
+    async def both(engine: LocalEngine) -> list[Likelihoods]:
+        return [
+            await engine.log_likelihoods(local_world.tiny, "The answer: ", ["yes", "no"]),
+            await engine.log_likelihoods(local_world.tiny, "The answer:", [" yes", " no"]),
+        ]
+
+    trailing, leading = local_world.ask(both)
+    assert trailing == leading
+    assert trailing.num_tokens == [4, 3]
+
+
+def test_a_context_that_is_too_long_loses_its_beginning_and_says_so(local_world: LocalWorld) -> None:
+    async def both(engine: LocalEngine) -> list[Likelihoods]:
+        text = "hay" * 200
+        # 512 tokens are read, of which the continuation's last is none.
+        return [
+            await engine.log_likelihoods(local_world.tiny, text, [" yes"]),
+            await engine.log_likelihoods(local_world.tiny, text[-509:], [" yes"]),
+        ]
+
+    cut, fitting = local_world.ask(both)
+    assert (cut.is_truncated, fitting.is_truncated) == (True, False)
+    assert cut.log_likelihoods == fitting.log_likelihoods
+
+
+def test_an_empty_context_is_the_beginning_of_a_text(local_world: LocalWorld) -> None:
+    found = local_world.ask(lambda engine: engine.log_likelihoods(local_world.tiny, "", ["a", "bc"]))
+    assert found.num_tokens == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("context", "continuation", "message"),
+    [("q", "", "adds no token"), ("q", "x" * 600, "600 tokens, and the context")],
+)
+def test_continuations_that_have_no_likelihood(
+    local_world: LocalWorld, context: str, continuation: str, message: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=message):
+        local_world.ask(lambda engine: engine.log_likelihoods(local_world.tiny, context, [" fine", continuation]))

@@ -70,10 +70,11 @@ def test_what_is_refused(
     assert inference.models.list() == []
 
 
-def test_a_local_reranker_may_name_its_precision(inference: Inference, settings: Settings) -> None:
-    fields = {"model_id": "org/ranker", "model_type": "rerank", "metadata": {"precision": "bf16"}}
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_a_local_reranker_may_name_its_precision(inference: Inference, settings: Settings, precision: str) -> None:
+    fields = {"model_id": "org/ranker", "model_type": "rerank", "metadata": {"precision": precision}}
     model = register(inference, settings, **fields)
-    assert inference.engine(model)._files(model).precision == "bf16"  # type: ignore[attr-defined]
+    assert inference.engine(model)._files(model).precision == precision  # type: ignore[attr-defined]
     for wrong in ({"metadata": {"precision": "fp8"}}, {"metadata": {"precision": 16}}, {"model_type": "llm"}):
         with pytest.raises(InvalidRequestError) as caught:
             register(inference, settings, **fields | {"model_id": "org/other"} | wrong)

@@ -14,8 +14,8 @@ import pytest
 from aiohttp import web
 
 from model_server import ModelServer
-from paddock.errors import BackendAwayError, BackendError, BackendTimeoutError, InvalidRequestError
-from paddock.inference.engine import Model, Sampling
+from paddock.errors import BackendAwayError, BackendError, BackendSetupError, BackendTimeoutError, InvalidRequestError
+from paddock.inference.engine import Likelihoods, Model, Sampling
 from paddock.inference.remote import RemoteEngine
 from paddock.settings import Provider, RemoteConfig
 
@@ -134,6 +134,28 @@ def test_a_server_that_does_not_is_given_up(status: int, error: type[BackendErro
     assert type(caught.value) is error
 
 
+def test_all_who_wait_for_a_server_that_answers_nobody_give_up_together() -> None:
+    async def many(engine: RemoteEngine) -> list[Any]:
+        return await asyncio.gather(*(engine.chat(MODEL, USER, Sampling()) for _ in range(20)), return_exceptions=True)
+
+    with ModelServer(failing(*[429] * 999)) as server:
+        errors = ask(server.base_url, many, max_busy_seconds=0.3)
+        assert len(server.requests) < 40  # nobody needs a refusal of its own to know
+    assert {type(error) for error in errors} == {BackendAwayError}
+    assert all("It stayed so for 0.3 s." in str(error) for error in errors)
+
+
+def test_a_server_that_answers_others_is_not_given_up() -> None:
+    async def while_others_are_answered(engine: RemoteEngine) -> str:
+        engine._session.open().limit._pace.answered_at = time.monotonic() + 3600
+        return (await engine.chat(MODEL, USER, Sampling())).text
+
+    with ModelServer(failing(429, 429)) as server:
+        assert ask(server.base_url, while_others_are_answered, max_busy_seconds=0) == "at last"
+    with ModelServer(failing(429)) as server, pytest.raises(BackendAwayError, match="It stayed so for 0 s"):
+        chat(server.base_url, max_busy_seconds=0)
+
+
 def test_retry_after_is_kept() -> None:
     with ModelServer(failing(429, headers={"Retry-After": "1"})) as server:
         started_at = time.monotonic()
@@ -170,11 +192,11 @@ def test_a_long_refusal_is_shortened() -> None:
     assert len(caught.value.detail) < 600
 
 
-@pytest.mark.parametrize("status", [401, 403, 302])
+@pytest.mark.parametrize("status", [401, 403, 404, 302])
 def test_what_the_operator_must_mend_is_no_fault_of_the_client(status: int, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     answer = failing(status, headers={"Location": "http://127.0.0.1:9/v1"})
-    with ModelServer(answer) as server, pytest.raises(BackendError, match=f"HTTP {status}") as caught:
+    with ModelServer(answer) as server, pytest.raises(BackendSetupError, match=f"HTTP {status}") as caught:
         chat(server.base_url)
     assert "secret-key" not in caught.value.detail + caplog.text
     assert len(server.requests) == 1
@@ -334,3 +356,68 @@ class TestRerank:
         text = '{"results": [{"index": 0, "relevance_score": 1e999}]}'
         with ModelServer(lambda body: web.Response(text=text)) as server, pytest.raises(BackendError):
             rerank(server.base_url, ["a"])
+
+
+def echoing(body: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """What vLLM answers to a list of prompts with `echo`: a word is a token, and a beginning stands before them; the
+    log-probability is minus its number of letters."""
+    choices = []
+    for index, prompt in enumerate(body["prompt"]):
+        words = prompt.split()
+        log_probs = {"tokens": ["<s>", *words], "token_logprobs": [None, *(-float(len(word)) for word in words)]}
+        choices.append({"index": index, "text": prompt, "finish_reason": "length", "logprobs": log_probs} | changes)
+    return {"choices": choices[::-1], "usage": {"prompt_tokens": 1, "completion_tokens": 0}}
+
+
+def likelihoods(
+    base_url: str, context: str = "a bb ", continuations: tuple[str, ...] = ("ccc", "dddd ee")
+) -> Likelihoods:
+    return ask(base_url, lambda engine: engine.log_likelihoods(MODEL, context, continuations))
+
+
+def test_likelihoods_come_from_an_echoed_prompt_in_one_request() -> None:
+    with ModelServer(echoing) as server:
+        found = likelihoods(server.base_url)
+    assert found == Likelihoods([-3.0, -6.0], [1, 2])
+    ((path, body, _),) = server.requests
+    assert path == "/v1/completions"
+    assert body == {
+        "model": "org/judge-1",
+        "prompt": ["a bb", "a bb ccc", "a bb dddd ee"],
+        "max_tokens": 0,
+        "temperature": 0,
+        "echo": True,
+        "logprobs": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda _: web.json_response({"error": "no such route"}, status=404), "HTTP 404"),
+        (lambda _: "It is b.", "did not answer each of 3 prompts"),
+        (lambda body: echoing(body, text="It is b."), "does not echo"),
+        (lambda body: echoing(body, logprobs=None), "gives no log-probabilities"),
+    ],
+)
+def test_a_server_without_log_probabilities_of_prompts_is_told_by_name(answer: Any, message: str) -> None:
+    refusals = (InvalidRequestError, BackendSetupError)
+    with ModelServer(answer) as server, pytest.raises(refusals, match=message) as caught:
+        likelihoods(server.base_url)
+    assert "The provider lab" in caught.value.detail
+    assert "`echo` and `logprobs`" in caught.value.detail
+
+
+def test_log_probabilities_that_are_none_are_not_believed() -> None:
+    broken = {"tokens": ["a", "b", "c", "d", "e"], "token_logprobs": [None, -1.0, None, -1.0, -1.0]}
+    with ModelServer(lambda body: echoing(body, logprobs=broken)) as server:
+        with pytest.raises(BackendError, match="not a finite number"):
+            likelihoods(server.base_url)
+
+
+@pytest.mark.parametrize(
+    ("context", "continuations", "message"), [(" ", ("a",), "empty"), ("a b", ("",), "adds no token")]
+)
+def test_texts_that_have_no_likelihood(context: str, continuations: tuple[str, ...], message: str) -> None:
+    with ModelServer(echoing) as server, pytest.raises(InvalidRequestError, match=message):
+        likelihoods(server.base_url, context, continuations)

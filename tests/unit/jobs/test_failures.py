@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from paddock.errors import BackendError, BackendTimeoutError, InvalidRequestError, NoSpaceError
+from paddock.errors import BackendError, BackendSetupError, BackendTimeoutError, InvalidRequestError, NoSpaceError
 from paddock.jobs.failures import Failure, describe
 
 FULL = "The disk is full. Make room, then send the request again."
@@ -14,6 +14,7 @@ FULL = "The disk is full. Make room, then send the request again."
     ("error", "failure"),
     [
         (BackendError("It is away."), Failure("It is away.", retryable=True, is_passing=True)),
+        (BackendSetupError("Its `api_key`"), Failure("Its `api_key`", retryable=False)),
         (BackendTimeoutError("It is late."), Failure("It is late.", retryable=True, is_passing=True)),
         (InvalidRequestError("No such column."), Failure("No such column.", retryable=False)),
         (ValueError("what"), Failure("ValueError: what", retryable=False)),

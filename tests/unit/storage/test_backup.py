@@ -148,3 +148,16 @@ def test_a_copy_that_fails_leaves_nothing(
     with pytest.raises(OSError, match="No space"):
         back_up(resources.data_dir, tmp_path / "copy")
     assert not list(tmp_path.glob("copy*"))
+
+
+def test_what_the_command_cannot_do_is_one_sentence(resources: Resources, tmp_path: Path) -> None:
+    resources.database.close()
+    (tmp_path / "file").write_text("")
+    data_dir = ("--data-dir", str(resources.data_dir.root))
+    nowhere = CliRunner().invoke(main, ["backup", str(tmp_path / "file" / "copy"), *data_dir])
+    assert (nowhere.exit_code, "Not a directory" in nowhere.output) == (1, True)
+    resources.data_dir.database_file.write_bytes(b"no database" * 1000)
+    for words in (["backup", str(tmp_path / "copy")], ["models", "export", "tune:epoch-1", str(tmp_path / "export")]):
+        damaged = CliRunner().invoke(main, [*words, *data_dir])
+        assert (damaged.exit_code, "not a database" in damaged.output) == (1, True)
+    assert not (tmp_path / "copy").exists()

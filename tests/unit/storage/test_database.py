@@ -14,7 +14,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from paddock.errors import NoSpaceError
+from paddock.errors import InvalidRequestError, NoSpaceError
 from paddock.storage import database as database_module
 from paddock.storage import tables
 from paddock.storage.database import HEAD_REVISION, Database
@@ -169,3 +169,39 @@ def test_a_full_disk_is_said_in_words_and_leaves_nothing(database: Database) -> 
             connection.execute(sa.text("DO $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = 'disk_full'; END $$"))
     with database.read() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(tables.idempotency_keys)).scalar() == 0
+
+
+def _set_revision(database: Database, revision: str) -> None:
+    with database.write() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+
+
+def test_a_database_of_a_newer_version_is_refused(database: Database) -> None:
+    _set_revision(database, "9999")
+    with pytest.raises(InvalidRequestError, match="newer Paddock: its tables are at revision 9999"):
+        database.migrate()
+
+
+def test_who_only_reads_refuses_tables_of_another_shape(database: Database) -> None:
+    database.check_revision()
+    _set_revision(database, "0001")
+    with pytest.raises(InvalidRequestError, match="revision 0001, and this version reads"):
+        database.check_revision()
+
+
+def test_a_database_that_cannot_be_used_is_told_in_words(tmp_path: Path) -> None:
+    (tmp_path / "paddock.db").write_bytes(b"no database" * 1000)
+    for url, said, mend in (
+        ("sqlite", "not a database", "paddock backup"),
+        ("postgresql://nobody@127.0.0.1:9/none", "connection", "`database_url`"),
+    ):
+        database = Database(url, sqlite_file=tmp_path / "paddock.db")
+        with pytest.raises(InvalidRequestError) as caught:
+            database.migrate()
+        database.close()
+        assert said in caught.value.detail
+        assert mend in caught.value.detail
+        assert "\n" not in caught.value.detail
+    database = Database("sqlite", sqlite_file=tmp_path / "nowhere" / "paddock.db")
+    with pytest.raises(InvalidRequestError, match=r"unable to open database file\. This user must be able to write"):
+        database.check_revision()

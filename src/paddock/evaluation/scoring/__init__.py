@@ -6,13 +6,16 @@ score rows into results; how sure those are is the business of `evaluation.stati
 
 from __future__ import annotations
 
+from paddock.evaluation.schemas import RegexParserScoringFnParams
 from paddock.evaluation.scoring.bfcl import BFCL
 from paddock.evaluation.scoring.braintrust import BRAINTRUST
 from paddock.evaluation.scoring.docvqa import DOCVQA
 from paddock.evaluation.scoring.equality import EQUALITY
-from paddock.evaluation.scoring.function import ScoringFunction
+from paddock.evaluation.scoring.filtered_match import FILTERED_MATCH
+from paddock.evaluation.scoring.function import Params, ScoringFunction
 from paddock.evaluation.scoring.ifeval import IFEVAL
 from paddock.evaluation.scoring.judge import JUDGE
+from paddock.evaluation.scoring.likelihood import LIKELIHOOD
 from paddock.evaluation.scoring.math_response import MATH_RESPONSE
 from paddock.evaluation.scoring.multiple_choice import MULTIPLE_CHOICE
 from paddock.evaluation.scoring.simpleqa import SIMPLEQA
@@ -29,7 +32,9 @@ SCORING_FUNCTIONS: dict[str, ScoringFunction] = {
     "basic::bfcl": BFCL,
     "llm-as-judge::base": JUDGE,
     "llm-as-judge::405b-simpleqa": SIMPLEQA,
+    "text::filtered_exact_match": FILTERED_MATCH,
     **TEXT_OVERLAP,
+    **LIKELIHOOD,
     **BRAINTRUST,
 }
 """Function id → what it does. A job stores the id, so an id keeps its meaning."""
@@ -39,4 +44,11 @@ KINDS: dict[str, str] = {
     "regex_parser": "basic::regex_parser_multiple_choice_answer",
     "llm_as_judge": "llm-as-judge::base",
 }
-"""`params.type` of a function that a user registered → the function that does its work."""
+"""`params.type` of a function that a user registered → the function that does its work, unless `kind_of` knows better."""
+
+
+def kind_of(params: Params) -> str:
+    """The function that does the work of one that a user registered with these parameters."""
+    if isinstance(params, RegexParserScoringFnParams) and params.matching is not None:
+        return "text::filtered_exact_match"
+    return KINDS[params.type]

@@ -3,7 +3,8 @@ function-calling leaderboard compares them (Patil et al. 2025, its categories of
 
 A row has the columns of BFCL: `function` (schemas of what can be called), `ground_truth` (a list of
 `{name: {parameter: [possible values]}}`; without it the expected answer, as JSON), and `test_category` (else the beginning
-of `id`). In categories of irrelevance the right answer is one that calls nothing, in those of relevance any call.
+of `id`), which also says the language: Python's, Java's or JavaScript's. In categories of irrelevance the right answer is
+one that calls nothing, in those of relevance any call.
 """
 
 from __future__ import annotations
@@ -11,28 +12,55 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from paddock.evaluation.schemas import AggregationFunctionType, BasicScoringFnParams
-from paddock.evaluation.scoring import function_calls, killable
+from paddock.evaluation.scoring import function_calls, killable, typed_calls
 from paddock.evaluation.scoring.function import Ask, CannotScoreError, Sample, Score, Scorer, ScoringFunction
-from paddock.evaluation.scoring.function_calls import NoCallError
+from paddock.evaluation.scoring.function_calls import Call, NoCallError
+
+LANGUAGES = ("python", "java", "javascript")
 
 
-def compare(answer: str, category: str, functions_json: str, expected_json: str) -> Score:
+def compare(answer: str, category: str, language: str, functions_json: str, expected_json: str) -> Score:
     """The score row. For a process of its own: a model's text is parsed."""
     try:
-        calls = function_calls.read(answer)
+        calls = _read(answer, language)
     except NoCallError as error:
         return {"score": float("irrelevance" in category), "extracted_calls": None, "mismatch": str(error)}
     extracted = [{call.name: call.arguments} for call in calls]
     if "relevance" in category:
         is_right = bool(calls) != ("irrelevance" in category)
         return {"score": float(is_right), "extracted_calls": extracted, "mismatch": None}
-    mismatch = function_calls.mismatch(calls, json.loads(functions_json), json.loads(expected_json))
+    functions, expected = json.loads(functions_json), json.loads(expected_json)
+    if language == "python":
+        mismatch = function_calls.mismatch(calls, functions, expected)
+    else:
+        mismatch = function_calls.mismatch(calls, functions, expected, partial(typed_calls.value_of, language=language))
     # Through JSON: an answer may hold what a score row cannot, such as tuples and sets.
     shown = json.loads(json.dumps(extracted, default=str))
     return {"score": float(not mismatch), "extracted_calls": shown, "mismatch": mismatch or None}
+
+
+def _read(answer: str, language: str) -> list[Call]:
+    if language == "python":
+        return function_calls.read(answer)
+    calls = function_calls.read(answer, typed_calls.read)
+    if not all(isinstance(value, str) for call in calls for value in call.arguments.values()):
+        raise NoCallError("The arguments of a call in Java or JavaScript are texts, also in JSON.")
+    return calls
+
+
+def language_of(row: Mapping[str, Any]) -> str:
+    """The language that the row wants calls in: its `language`, else the one in its category, else Python. Raises
+    `CannotScoreError` for one that is not compared here."""
+    category = category_of(row)
+    in_category = "javascript" if "javascript" in category else "java" if "java" in category else "python"
+    language = str(row.get("language") or in_category).lower()
+    if language not in LANGUAGES:
+        raise CannotScoreError(f"The row wants calls in {language!r}, and those compared are {', '.join(LANGUAGES)}.")
+    return language
 
 
 def category_of(row: Mapping[str, Any]) -> str:
@@ -45,11 +73,7 @@ async def score(sample: Sample, _ask: Ask) -> Score:
     """The calls of the answer against the row's."""
     row = sample.row
     category = category_of(row)
-    language = str(row.get("language", "python")).lower()
-    if language != "python" or "java" in category:
-        raise CannotScoreError(
-            "Only calls in Python's syntax and in JSON are compared, and the row wants another language."
-        )
+    language = language_of(row)
     functions = _listed(row, "function", row.get("function"))
     expected = []
     if "relevance" not in category:
@@ -57,7 +81,9 @@ async def score(sample: Sample, _ask: Ask) -> Score:
         expected = _listed(row, "ground_truth", sample.expected_answer if wanted is None else wanted)
         if not expected or not all(_is_expected(call) for call in expected):
             raise CannotScoreError("The row's `ground_truth` must be a list of {name: {parameter: [possible values]}}.")
-    return await killable.call(compare, sample.generated_answer, category, json.dumps(functions), json.dumps(expected))
+    return await killable.call(
+        compare, sample.generated_answer, category, language, json.dumps(functions), json.dumps(expected)
+    )
 
 
 def _listed(row: Mapping[str, Any], column: str, value: Any) -> list[Any]:

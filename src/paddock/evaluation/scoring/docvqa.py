@@ -18,8 +18,12 @@ THRESHOLD = 0.5
 
 def normalised(text: str) -> str:
     """Lower case, white space folded, without quotes around it and a full stop behind it."""
-    folded = " ".join(unicodedata.normalize("NFKC", text).lower().split())
-    return folded.strip("\"'“”‘’`").removesuffix(".").strip()
+    return folded(unicodedata.normalize("NFKC", text)).strip("\"'“”‘’`").removesuffix(".").strip()
+
+
+def folded(text: str) -> str:
+    """Lower case and white space folded, which is all that ANLS leaves out of account."""
+    return " ".join(text.lower().split())
 
 
 def expected_answers(text: str) -> list[str]:
@@ -35,7 +39,7 @@ def expected_answers(text: str) -> list[str]:
 
 def anls(generated: str, *expected: str) -> float:
     """The greatest similarity to any of the expected texts, 1 less the edit distance over the length of the longer text;
-    0 below `THRESHOLD`. All are normalised."""
+    0 below `THRESHOLD`. All are `folded`."""
     from rapidfuzz.distance import Levenshtein
 
     similarity: float = max(Levenshtein.normalized_similarity(generated, answer) for answer in expected)
@@ -51,10 +55,12 @@ async def score(sample: Sample, _ask: Ask) -> Score:
     """Both measures against the best of the expected answers."""
     assert sample.expected_answer is not None
     given = normalised(sample.generated_answer)
-    expected = [normalised(answer) for answer in expected_answers(sample.expected_answer)]
+    answers = expected_answers(sample.expected_answer)
+    expected = [normalised(answer) for answer in answers]
     if not any(expected):
         raise CannotScoreError("The expected answer is empty.")
-    return {"score": 1.0 if given in expected else 0.0, "anls": await killable.call(anls, given, *expected)}
+    similarity = await killable.call(anls, folded(sample.generated_answer), *map(folded, answers))
+    return {"score": 1.0 if given in expected else 0.0, "anls": similarity}
 
 
 DOCVQA = ScoringFunction(

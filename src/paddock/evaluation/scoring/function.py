@@ -44,6 +44,8 @@ class Sample:
     generated_answer: str
     row: Mapping[str, Any] = field(default_factory=dict)
     """The row itself, for functions that read columns of their own."""
+    log_likelihoods: Sequence[float] | None = None
+    """Of the row's choices, where these were compared, in nats."""
 
 
 class CannotScoreError(Exception):
@@ -79,6 +81,8 @@ class ScoringFunction:
     `InvalidRequestError`."""
     asks_judge: bool = True
     """Whether one with a judge's parameters asks it."""
+    by_likelihood: bool = False
+    """Whether it compares the likelihoods of a row's choices instead of reading an answer."""
 
 
 def completed(params: Params, defaults: Params) -> Params:

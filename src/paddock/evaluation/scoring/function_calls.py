@@ -2,7 +2,8 @@
 Patil et al. 2025).
 
 Calls are read from Python's syntax by its own parser, `[f(a=1), g(b="x")]`, or from JSON in the shapes that models and
-servers use for tool calls; nothing is executed. Work for a process of its own (`killable`): the text is a model's.
+servers use for tool calls; nothing is executed. Other languages are the business of `typed_calls`. Work for a process of its
+own (`killable`): the text is a model's.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 
 
+_TEXT_TYPES = (None, "string", "any", "String", "char")
+
+
 class Call(NamedTuple):
     """A function's name and its arguments by name."""
 
@@ -39,8 +43,21 @@ class NoCallError(Exception):
     """The text is no function call, or none that can be compared."""
 
 
-def read(answer: str) -> list[Call]:
-    """The calls that an answer consists of. Raises `NoCallError` if it is something else."""
+def from_python(text: str) -> list[Call]:
+    """The calls in Python's syntax that a text consists of. Raises `NoCallError` if it is something else."""
+    try:
+        body = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise NoCallError("The answer is neither a call in Python's syntax nor JSON.") from None
+    elements = body.elts if isinstance(body, ast.List | ast.Tuple) else [body]
+    if not all(isinstance(element, ast.Call) for element in elements):
+        raise NoCallError("The answer is no function call, nor a list of them.")
+    return [_python_call(element) for element in elements if isinstance(element, ast.Call)]
+
+
+def read(answer: str, from_source: Callable[[str], list[Call]] = from_python) -> list[Call]:
+    """The calls that an answer consists of, in JSON or in the language that `from_source` reads. Raises `NoCallError` if it
+    is something else."""
     tagged = _TAGGED.findall(answer)
     if tagged:
         return [call for text in tagged for call in _from_json(_json(text))]
@@ -49,21 +66,26 @@ def read(answer: str) -> list[Call]:
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError):
-        return _from_python(text)
+        return from_source(text)
     return _from_json(parsed)
 
 
 def mismatch(
-    calls: Sequence[Call], functions: Sequence[Mapping[str, Any]], expected: Sequence[Mapping[str, Any]]
+    calls: Sequence[Call],
+    functions: Sequence[Mapping[str, Any]],
+    expected: Sequence[Mapping[str, Any]],
+    value_of: Callable[[Any, Mapping[str, Any]], Any] = lambda value, _schema: value,
 ) -> str:
     """Why these are not the `expected` calls, in any order, or an empty text if they are.
+
+    `value_of` tells what an argument stands for where its schema says of which type it is.
 
     `functions` are the schemas of what could be called; each expected call is `{name: {parameter: [possible values]}}`,
     where an empty text among the values means that the parameter may be left out."""
     if len(calls) != len(expected):
         return f"{len(calls)} calls where {len(expected)} are expected."
     schemas = {function["name"]: function.get("parameters", {}) for function in functions}
-    why = [[_why_not(call, *_only(wanted), schemas) for call in calls] for wanted in expected]
+    why = [[_why_not(call, *_only(wanted), schemas, value_of) for call in calls] for wanted in expected]
     for position in _unmatched([[reason == "" for reason in reasons] for reasons in why]):
         return next(reason for reason in why[position] if reason)
     return ""
@@ -90,7 +112,13 @@ def _unmatched(fits: Sequence[Sequence[bool]]) -> Sequence[int]:
     return [wanted for wanted in range(len(fits)) if not place(wanted, set())]
 
 
-def _why_not(call: Call, name: str, possible: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
+def _why_not(
+    call: Call,
+    name: str,
+    possible: Mapping[str, Any],
+    schemas: Mapping[str, Any],
+    value_of: Callable[[Any, Mapping[str, Any]], Any],
+) -> str:
     # Dots cannot stand in the names that OpenAI's API takes, and so come as underscores.
     if call.name not in (name, name.replace(".", "_")):
         return f"The function {call.name!r} where {name!r} is expected."
@@ -98,15 +126,25 @@ def _why_not(call: Call, name: str, possible: Mapping[str, Any], schemas: Mappin
     for parameter in schemas.get(name, {}).get("required", ()):
         if parameter not in call.arguments:
             return f"{name!r} lacks its required parameter {parameter!r}."
-    for parameter, value in call.arguments.items():
+    for parameter, given in call.arguments.items():
         if parameter not in possible or (properties and parameter not in properties):
             return f"{name!r} has an unexpected parameter {parameter!r}."
-        if not any(_is_value(value, choice, properties.get(parameter, {})) for choice in possible[parameter]):
+        schema = properties.get(parameter, {})
+        value = value_of(given, schema)
+        if not any(_is_argument(value, choice, schema) for choice in possible[parameter]):
             return f"The parameter {parameter!r} of {name!r} is {value!r}."
     for parameter, choices in possible.items():
         if parameter not in call.arguments and "" not in choices:
             return f"{name!r} lacks {parameter!r}."
     return ""
+
+
+def _is_argument(value: Any, choice: Any, schema: Mapping[str, Any]) -> bool:
+    """Whether a call's argument is the one that may stand there. A text where another type is declared is the name of a
+    variable, each letter of which counts."""
+    if isinstance(value, str) and isinstance(choice, str) and schema.get("type") not in _TEXT_TYPES:
+        return value == choice != ""
+    return _is_value(value, choice, schema)
 
 
 def _is_value(value: Any, choice: Any, schema: Mapping[str, Any]) -> bool:
@@ -133,7 +171,7 @@ def _is_value(value: Any, choice: Any, schema: Mapping[str, Any]) -> bool:
 
 
 def _wants_integer(choice: float, kind: Any) -> bool:
-    return isinstance(choice, int) and kind not in ("float", "number")
+    return isinstance(choice, int) and kind not in ("float", "number", "double")
 
 
 def _is_object(value: Mapping[str, Any], choice: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
@@ -191,17 +229,6 @@ def _json_call(item: Any) -> Call:
 
 
 # ------------------------------------------------------------------------------------------------ Python
-
-
-def _from_python(text: str) -> list[Call]:
-    try:
-        body = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise NoCallError("The answer is neither a call in Python's syntax nor JSON.") from None
-    elements = body.elts if isinstance(body, ast.List | ast.Tuple) else [body]
-    if not all(isinstance(element, ast.Call) for element in elements):
-        raise NoCallError("The answer is no function call, nor a list of them.")
-    return [_python_call(element) for element in elements if isinstance(element, ast.Call)]
 
 
 def _python_call(call: ast.Call) -> Call:

@@ -41,7 +41,7 @@ def judge(answer: str, asked_json: str) -> tuple[list[bool], list[bool]]:
     """Which instructions the answer follows, strictly and loosely. For a process of its own."""
     wanted = json.loads(asked_json)
     strict = [instructions.follows(answer, *instruction) for instruction in wanted]
-    others = variants(answer)
+    others = list(dict.fromkeys(variants(answer)))  # most are the same where there is no asterisk
     loose = [
         followed or any(instructions.follows(variant, *instruction) for variant in others)
         for followed, instruction in zip(strict, wanted, strict=True)
@@ -74,7 +74,7 @@ async def score(sample: Sample, _ask: Ask) -> Score:
 
 
 def _prepare(_params: BasicScoringFnParams, pointer: str) -> Scorer:
-    killable.require(pointer, "langdetect", "nltk")
+    killable.require(pointer, "langdetect", "nltk", "punkt")
     return Scorer(score, needs_expected_answer=False, columns=("instruction_id_list",))
 
 

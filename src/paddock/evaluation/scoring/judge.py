@@ -35,9 +35,10 @@ do. Explain in one sentence, then end with a line of this form, where the score 
 Score: 1"""
 
 DEFAULT_REGEXES = (
-    # The last line, as the default template asks for it; then anywhere: "Score: 7", "**Rating**: 4.5", "Grade = B".
+    # The last line, as the default template asks for it; then anywhere: "Score: 7", "**Rating**: 4.5", "Grade = B". The last
+    # of several: what comes before may be quoted from the answer.
     r"(?i)(?:score|rating|grade)[\s*_]*[:=][\s*_]*([+-]?\d+(?:\.\d+)?|[A-Z]+)[\s*_.]*$",
-    r"(?i)(?:score|rating|grade)[\s*_]*[:=][\s*_]*([+-]?\d+(?:\.\d+)?|[A-F]\b)",
+    r"(?is).*(?:score|rating|grade)[\s*_]*[:=][\s*_]*([+-]?\d+(?:\.\d+)?|[A-F]\b)",
     # A bare number is a verdict too.
     r"^[\s*_]*([+-]?\d+(?:\.\d+)?)[\s*_.]*$",
 )
@@ -88,7 +89,7 @@ def prepare(params: LLMAsJudgeScoringFnParams, pointer: str, grades: Mapping[str
             raise CannotScoreError("No regex finds a verdict in the judge's reply.")
         if pairwise is not None:
             return _preference(pairwise, found, is_first=is_first != is_swapped)
-        value = verdict(found if grades is None else grades.get(found.strip(), found))
+        value = verdict(found if grades is None else grades.get(found.strip().upper(), found))
         if params.score_range is not None and not (
             isinstance(value, int | float) and params.score_range[0] <= value <= params.score_range[1]
         ):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from paddock.evaluation.schemas import AggregationFunctionType, RegexParserScoringFnParams
 from paddock.evaluation.scoring import killable, regexes
+from paddock.evaluation.scoring.filtered_match import refuse_matching
 from paddock.evaluation.scoring.function import Ask, CannotScoreError, Sample, Score, Scorer, ScoringFunction
 
 _LIBRARY_SECONDS = 3
@@ -39,6 +40,7 @@ def compare(expected: str, generated: str) -> Verdict:
 
 
 def _prepare(params: RegexParserScoringFnParams, pointer: str) -> Scorer:
+    refuse_matching(params, pointer)
     killable.require(pointer, "math_verify")
     patterns = regexes.compile_all(params.parsing_regexes, f"{pointer}/parsing_regexes")
 

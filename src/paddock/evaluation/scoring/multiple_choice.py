@@ -11,6 +11,7 @@ import unicodedata
 
 from paddock.evaluation.schemas import AggregationFunctionType, RegexParserScoringFnParams
 from paddock.evaluation.scoring import regexes
+from paddock.evaluation.scoring.filtered_match import refuse_matching
 from paddock.evaluation.scoring.function import Ask, Sample, Score, Scorer, ScoringFunction
 
 ANSWER_WORDS = (
@@ -115,6 +116,7 @@ def expected_choice(answer: str) -> str:
 
 
 def _prepare(params: RegexParserScoringFnParams, pointer: str) -> Scorer:
+    refuse_matching(params, pointer)
     patterns = regexes.compile_all(params.parsing_regexes, f"{pointer}/parsing_regexes")
 
     async def score(sample: Sample, _ask: Ask) -> Score:

@@ -27,11 +27,13 @@ Given answer: {generated_answer}
 Reply with the letter of the grade alone: A, B or C."""
 
 REGEXES = (
-    # The letter alone; the last line that is one; words, whole; a letter that is said to be the grade.
+    # The letter alone; the last line that is one; words, alone and whole; a letter that is said to be the grade.
     r"^[\s*_(\"'`]*([ABC])[\s*_)\"'`.:,]*$",
     r"(?m)^[\s*_(\"'`]*([ABC])[\s*_)\"'`.]*$",
-    r"\b((?:NOT[_ ]ATTEMPTED|INCORRECT|CORRECT))\b",
-    r"(?i)\b(?:grade|answer|verdict)\b[\s*_]*(?:is|[:=])[\s*_(\"'`]*([ABC])\b",
+    r"(?i)^[\s*_(\"'`]*(NOT[_ ]ATTEMPTED|INCORRECT|CORRECT)[\s*_)\"'`.:,]*$",
+    # The last of several: what comes before may be quoted from the answer.
+    r"(?s).*\b(NOT[_ ]ATTEMPTED|INCORRECT|CORRECT)\b",
+    r"(?is).*\b(?:grade|answer|verdict)\b[\s*_]*(?:is|[:=])[\s*_(\"'`]*([ABC])\b",
     r"^[\s*_(\"'`]*([ABC])[*_)\"'`]*\s*[:,.–-]",
 )
 

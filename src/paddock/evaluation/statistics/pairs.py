@@ -22,7 +22,7 @@ POWER = 0.8
 
 class McNemar(NamedTuple):
     """Two-sided p-values of the hypothesis that neither of two models is right more often. `p_exact` never rejects too
-    often; `p_mid` comes closer to what it says, from above now and then."""
+    often; `p_mid` comes closer to what it says, from above now and then (docs/decisions/0006-mid-p-mcnemar.md)."""
 
     p_exact: float
     p_mid: float

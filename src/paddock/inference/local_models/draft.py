@@ -93,7 +93,7 @@ class Draft:
         self._num_told = len(self._window)
         self._send(self._num_certain(), choices)
 
-    def finish(self, ids: list[int], choices: list[Choice], reason: str) -> None:
+    def finish(self, ids: list[int], choices: list[Choice], reason: str, num_prefilled_tokens: int = 0) -> None:
         """The answer is whole."""
         has_end = ids[-1] in self._end_ids
         text = _cut(self._whole_text(ids[:-1] if has_end else ids), self._stop)
@@ -112,6 +112,7 @@ class Draft:
                 finish_reason="tool_calls" if calls else reason,
                 num_prompt_tokens=self._num_prompt_tokens,
                 num_generated_tokens=len(ids),
+                num_prefilled_tokens=num_prefilled_tokens,
                 tokens=tuple(map(self._chosen, choices)) if self._wants_tokens else None,
                 tool_calls=calls,
             )

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
 
-from paddock.inference.local_models import onednn, packs, segments
+from paddock.inference.local_models import int8, onednn, packs, segments
 from paddock.inference.local_models.packs import PackedLayers, Row
 
 log = logging.getLogger("paddock.engine")
@@ -32,6 +32,15 @@ Text = str | tuple[str, str]
 _MAX_DEVIATION = 1e-4
 """Between a pack and the model's own pass, relative to the largest number: rounding stays far below it, a wrong position or
 a neighbour's token far above."""
+
+_LINEARS: dict[str, Callable[[torch.nn.Linear], torch.nn.Module]] = {
+    "fp32": functools.partial(onednn.Linear, dtype=torch.float32),
+    "bf16": functools.partial(onednn.Linear, dtype=torch.bfloat16),
+    "int8": int8.Linear,
+}
+
+_HEADS = frozenset({"pooler", "classifier", "score", "lm_head"})
+"""They read one row at a time, so they would gain nothing, and a score is not to be rounded at the end."""
 
 _SENTENCE = "The quick brown fox jumps over the lazy dog while seven wizards mix a potion of 12 herbs. "
 
@@ -47,7 +56,7 @@ class Encoder:
     """One model, on the device where it was loaded."""
 
     def __init__(self, model: CrossEncoder | SentenceTransformer, precision: str) -> None:
-        """`precision` is `fp32` or `bf16`; a GPU has it in the model's weights by now."""
+        """`precision` is `fp32`, `bf16` or `int8`; a GPU has it in the model's weights by now."""
         self._model = model.eval()
         self._is_pairs = isinstance(model, CrossEncoder)
         self._packed: PackedLayers | None = None
@@ -88,10 +97,8 @@ class Encoder:
             self._packed.remove()
             self._packed = None
         if onednn.is_available():
-            # Heads and poolers read one row at a time: they would gain nothing.
             module = self._model if self._packed is None else self._packed.layers
-            dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-            onednn.replace_linears(module, dtype, but=frozenset({"pooler"}))
+            onednn.replace_linears(module, _LINEARS[precision], but=_HEADS)
         if self._packed is not None:
             if precision == "bf16":
                 self._packed.choose_attention(segments.FAST)

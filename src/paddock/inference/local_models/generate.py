@@ -1,13 +1,15 @@
 """The decoding loop: sequences of one model in a batch that they join and leave at any token.
 
-A sequence that ends leaves at once and its answer goes out; waiting ones take its place. What a sequence says does not
-depend on its neighbours: padding is masked, positions are its own, and so are its knobs and random numbers. Text,
+A sequence that ends leaves at once and its answer goes out; waiting ones take its place. Those with one prompt share its
+reading: each prompt is read once as long as one of them runs. What a sequence says does not depend on its neighbours:
+padding is masked, positions are its own, and so are its knobs and random numbers. Text,
 tokenizers and adapters are `language_model`'s. Shapes: B rows, T columns, V tokens of the vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -66,6 +68,10 @@ class Sequence:
     num_likely: int | None = None
     """How many of the likeliest are noted in each token's place; None if no probabilities are."""
     position_offset: int = 0
+    num_prefilled_tokens: int = 0
+    """How many of the prompt's were read for it: none, where the reading was another's."""
+    first_logits_V: torch.Tensor | None = None
+    """What the model makes of the prompt, for those that share it."""
     generated_ids: list[int] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
 
@@ -73,6 +79,19 @@ class Sequence:
     def num_positions(self) -> int:
         """How many columns it may come to."""
         return len(self.prompt_ids) + self.max_new_tokens
+
+    @functools.cached_property
+    def _prompt_hash(self) -> int:
+        return hash(tuple(self.prompt_ids))
+
+    def has_prompt_of(self, other: Sequence) -> bool:
+        """Whether the model reads the same in both, images too."""
+        return (
+            self._prompt_hash == other._prompt_hash
+            and self.prompt_ids == other.prompt_ids
+            and self.images.keys() == other.images.keys()
+            and all(torch.equal(value, other.images[name]) for name, value in self.images.items())
+        )
 
     def accept(self, token_id: int) -> bool:
         """Add a token. False once the answer has come to its end and went out, or nobody waits for it."""
@@ -111,23 +130,32 @@ def generate(
 
 
 def _admit(waiting: list[Sequence], running: list[Sequence], max_rows: int, *, joins: bool) -> list[Sequence]:
-    """The waiting sequences that may be read next, in one pass: the shortest first, so that there is little padding.
-    `joins`: others may be read later and join them."""
+    """The waiting sequences that may come next, their prompts read in one pass: the shortest first, so that there is little
+    padding. `joins`: others may be read later and join them."""
     admitted: list[Sequence] = []
+    reading: list[Sequence] = []
     for sequence in sorted(waiting, key=lambda sequence: len(sequence.prompt_ids)):
         rows = [*running, *admitted, sequence]
         num_positions = len(rows) * max(row.num_positions for row in rows)
-        num_prefilled = (len(admitted) + 1) * len(sequence.prompt_ids)
-        num_tokens = sum(len(row.prompt_ids) for row in admitted) + len(sequence.prompt_ids)
+        has_news = _with_its_prompt(sequence, [*running, *reading]) is None
+        next_reading = [*reading, sequence] if has_news else reading
+        num_prefilled = len(next_reading) * len(sequence.prompt_ids)
+        num_tokens = sum(len(row.prompt_ids) for row in next_reading)
         if joins and num_prefilled - num_tokens > max(_MAX_PADDING_SHARE * num_tokens, _MIN_PADDING):
             break
         fits = num_positions <= MAX_POSITIONS and num_prefilled <= _MAX_PREFILL_POSITIONS and len(rows) <= max_rows
         # What a processor makes of images has the shape of a row of its own.
-        is_alone = bool(sequence.images) or any(other.images for other in admitted)
-        if (not fits and len(rows) > 1) or (is_alone and admitted):
+        is_alone = any(other.images for other in next_reading)
+        if (not fits and len(rows) > 1) or (is_alone and len(next_reading) > 1):
             break
         admitted.append(sequence)
+        reading = next_reading
     return admitted
+
+
+def _with_its_prompt(sequence: Sequence, others: Iterable[Sequence | None]) -> int | None:
+    """The index of the first of `others` that has the same prompt."""
+    return next((i for i, other in enumerate(others) if other is not None and sequence.has_prompt_of(other)), None)
 
 
 class _Batch:
@@ -152,15 +180,53 @@ class _Batch:
         return not self._places or self.joins
 
     def add(self, sequences: list[Sequence]) -> None:
-        """Read the prompts of `sequences`, choose their first tokens, and let them join."""
-        ids_BT, mask_BT = pad_left([sequence.prompt_ids for sequence in sequences], self._device)
-        images = sequences[0].images
+        """Read the prompts of `sequences` that are new, choose first tokens, and let them join."""
+        unread: list[Sequence] = []
+        late: dict[int, list[Sequence]] = {}
+        for sequence in sequences:
+            place = _with_its_prompt(sequence, self._places)
+            (unread if place is None else late.setdefault(place, [])).append(sequence)
+        for place, sharing in late.items():
+            self._share(place, sharing)
+        if unread:
+            self._read(unread)
+
+    def _read(self, sequences: list[Sequence]) -> None:
+        reading: list[Sequence] = []
+        places = []
+        for sequence in sequences:
+            place = _with_its_prompt(sequence, reading)
+            if place is None:
+                place = len(reading)
+                reading.append(sequence)
+                sequence.num_prefilled_tokens = len(sequence.prompt_ids)
+            places.append(place)
+        ids_BT, mask_BT = pad_left([sequence.prompt_ids for sequence in reading], self._device)
+        images = reading[0].images
         logits_BTV, cache = forward(
             self._model, ids_BT, mask_BT, num_logits=1, cache=None, use_cache=True, images=images
         )
-        if images:
-            sequences[0].position_offset = position_offset(self._model)
-        going_on = _choose(sequences, logits_BTV[:, -1])
+        offset = position_offset(self._model) if images else 0
+        for sequence, place in zip(sequences, places, strict=True):
+            sequence.position_offset = offset
+            sequence.first_logits_V = logits_BTV[place, -1]
+        if len(reading) < len(sequences):
+            mask_BT = kv_cache.keep_rows(cache, mask_BT, places)
+        self._let_in(sequences, cache, mask_BT)
+
+    def _share(self, place: int, sequences: list[Sequence]) -> None:
+        running = self._places[place]
+        assert running is not None
+        for sequence in sequences:
+            sequence.position_offset, sequence.first_logits_V = running.position_offset, running.first_logits_V
+        num_columns = len(running.prompt_ids)
+        cache, mask_BT = kv_cache.beginning(self._cache, self._mask_BT, place, num_columns, num_copies=len(sequences))
+        self._let_in(sequences, cache, mask_BT)
+
+    def _let_in(self, sequences: list[Sequence], cache: Any, mask_BT: torch.Tensor) -> None:
+        # Stacked, they are a copy: what is chosen from is changed by penalties and limits.
+        logits_BV = torch.stack([sequence.first_logits_V for sequence in sequences])
+        going_on = _choose(sequences, logits_BV)
         rows = [row for row, goes_on in enumerate(going_on) if goes_on]
         if not rows:
             return
@@ -211,7 +277,7 @@ class _Batch:
             gone = [place for place in range(len(self._places)) if place not in staying]
             for place in gone:
                 self._places[place] = None
-            # It counts its positions from the start again, so that they do not come to more than the model has.
+            # They count their positions from the start again, which else might come to more than the model has.
             self._mask_BT[gone] = 0
         self._mask_BT = kv_cache.cut_padding(self._cache, self._mask_BT, staying)
 

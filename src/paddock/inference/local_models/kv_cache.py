@@ -1,5 +1,5 @@
-"""The rows of a key/value cache, as sequences come and go: keep some, put others in the places of those that ended, cut what
-no row needs any more. And layers with room for the tokens to come.
+"""The rows of a key/value cache, as sequences come and go: keep some, put others in the places of those that ended, copy
+how one began, cut what no row needs any more. And layers with room for the tokens to come.
 
 Sequences are padded on the left, so all of them end at the same column. Shapes: B rows, H heads, T columns, D width.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch.nn.functional import pad
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 _MIN_ROOM = 32
 
@@ -64,7 +64,7 @@ def give_room(cache: Cache) -> None:
 
 
 def keep_rows(cache: Cache, mask_BT: torch.Tensor, rows: list[int]) -> torch.Tensor:
-    """Keep only `rows` of the cache. Returns their mask."""
+    """Keep only `rows` of the cache, one that is named twice in two copies. Returns their mask."""
     index = torch.tensor(rows, device=mask_BT.device)
     cache.reorder_cache(index)
     return mask_BT[index]
@@ -95,6 +95,23 @@ def join(
     places = free[: len(other_mask_BT)]
     mask_BT[places] = other_mask_BT[: len(places)]
     return torch.cat([mask_BT, other_mask_BT[len(places) :]])
+
+
+def beginning(
+    cache: Cache, mask_BT: torch.Tensor, row: int, num_columns: int, *, num_copies: int
+) -> tuple[Cache, torch.Tensor]:
+    """So many copies of the first columns of one row's own, as a cache without padding and its mask. The cache is one that
+    `is_joinable`."""
+    start = int(mask_BT[row].argmax())
+    columns = slice(start, start + num_columns)
+    copies = DynamicCache()
+    for index, layer in enumerate(cache.layers):
+        keys, values = (
+            states_BHTD[row : row + 1, :, columns].expand(num_copies, -1, -1, -1)
+            for states_BHTD in (layer.keys, layer.values)
+        )
+        copies.update(keys, values, index)
+    return copies, mask_BT[row : row + 1, columns].expand(num_copies, -1)
 
 
 def _joined(states_BHTD: torch.Tensor, joining_BHTD: torch.Tensor, num_columns: int, free: list[int]) -> torch.Tensor:

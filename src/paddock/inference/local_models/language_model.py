@@ -20,14 +20,15 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from paddock.errors import InvalidRequestError
-from paddock.inference.engine import Sampling
-from paddock.inference.engine_messages import ChatRequest, CompletionRequest
+from paddock.inference.engine import Likelihoods, Sampling
+from paddock.inference.engine_messages import ChatRequest, CompletionRequest, LikelihoodRequest
 from paddock.inference.local_models import generate, images, model_files
 from paddock.inference.local_models.adapters import Adapters
 from paddock.inference.local_models.constraint import Constraint, Constraints
 from paddock.inference.local_models.draft import Calling, Draft
 from paddock.inference.local_models.forward import has_cache
 from paddock.inference.local_models.generate import Sequence
+from paddock.inference.local_models.likelihood import log_likelihoods
 from paddock.inference.local_models.queue import Work
 from paddock.inference.local_models.sampling import Knobs
 from paddock.inference.local_models.tool_calls import form_of, turns_for_template
@@ -129,6 +130,51 @@ class LanguageModel:
                 model, self._sequences(works), lambda limit: self._sequences(more(limit)), max_rows=max_rows
             )
 
+    def tell_likelihoods(self, works: list[Work]) -> None:
+        """Answer requests for likelihoods. Each is computed by itself, so that what it comes to depends on nothing else."""
+        with self.active() as model:
+            for work in works:
+                if work.is_abandoned:
+                    continue
+                try:
+                    work.finish(self._likelihoods(model, work))
+                except InvalidRequestError as error:
+                    work.fail(error)
+
+    def _likelihoods(self, model: Any, work: Work) -> Likelihoods:
+        """Which tokens are a continuation's is told as lm-evaluation-harness does it (`TemplateLM._encode_pair`)."""
+        request = work.request
+        assert isinstance(request, LikelihoodRequest)
+        context = request.context.rstrip()
+        num_context = len(self.tokenizer(context)["input_ids"])
+        pairs, is_truncated = [], False
+        for index, continuation in enumerate(request.continuations):
+            ids: list[int] = self.tokenizer(request.context + continuation)["input_ids"]
+            prefix_ids, continuation_ids = ids[:num_context], ids[num_context:]
+            if not continuation_ids:
+                raise InvalidRequestError(f"Continuation {index} adds no token to the text before it.")
+            if not prefix_ids:
+                prefix_ids = [self._first_id()]
+            # The last token is never read, only expected.
+            room = None if self.context is None else self.context - len(continuation_ids) + 1
+            if room is not None and room < 1:
+                raise InvalidRequestError(
+                    f"Continuation {index} has {len(continuation_ids)} tokens, and the context of {self.model_id} holds "
+                    f"{self.context}."
+                )
+            is_truncated = is_truncated or (room is not None and len(prefix_ids) > room)
+            pairs.append((prefix_ids if room is None else prefix_ids[-room:], continuation_ids))
+        found = log_likelihoods(model, pairs)
+        return Likelihoods(found, [len(continuation_ids) for _, continuation_ids in pairs], is_truncated)
+
+    def _first_id(self) -> int:
+        """What stands before a text that nothing stands before."""
+        ends = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id)
+        known = next((token_id for token_id in ends if token_id is not None), None)
+        if known is None:
+            raise InvalidRequestError(f"The context is empty, and {self.model_id} has no token for a text's beginning.")
+        return int(known)
+
     def _sequences(self, works: list[Work]) -> list[Sequence]:
         sequences = []
         for work in works:
@@ -160,7 +206,7 @@ class LanguageModel:
             end_ids=end_ids,
             is_stopped=draft.is_stopped,
             is_abandoned=work.answer.done,  # cancelled, or failed by its constraint
-            finish=lambda ids, reason: draft.finish(ids, sequence.choices, reason),
+            finish=lambda ids, reason: draft.finish(ids, sequence.choices, reason, sequence.num_prefilled_tokens),
             images=inputs,
             extend=lambda ids: draft.extend(ids, sequence.choices),
             constraint=self._constraint(work, request, calling),

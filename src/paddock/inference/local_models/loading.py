@@ -22,7 +22,7 @@ from transformers.models.auto.modeling_auto import (
 from paddock.errors import BackendError, InvalidRequestError
 from paddock.inference.local_models import model_files
 from paddock.inference.local_models.language_model import LanguageModel, Weights
-from paddock.inference.local_models.likelihood import LikelihoodReranker
+from paddock.inference.local_models.likelihood_reranker import LikelihoodReranker
 from paddock.inference.local_models.model_files import ModelFiles
 from paddock.inference.local_models.ranking import Reranker
 from paddock.settings import Settings

@@ -7,7 +7,7 @@ caller's choice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -28,21 +28,23 @@ def is_available() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
-def replace_linears(module: nn.Module, dtype: torch.dtype, *, but: frozenset[str] = frozenset()) -> None:
-    """Put a `Linear` of this module in place of each of torch's below `module`, in `dtype`, except below children of the
-    names `but`. Inputs and outputs stay float32."""
+def replace_linears(
+    module: nn.Module, make: Callable[[nn.Linear], nn.Module], *, but: frozenset[str] = frozenset()
+) -> None:
+    """Put what `make` makes of it in place of each of torch's linear layers below `module`, except below children of the
+    names `but`."""
     for name, child in list(module.named_children()):
         if name in but:
             continue
         if type(child) is nn.Linear:
-            setattr(module, name, Linear(child, dtype))
+            setattr(module, name, make(child))
         else:
-            replace_linears(child, dtype, but=but)
+            replace_linears(child, make, but=but)
 
 
 class Linear(nn.Module):  # type: ignore[misc]  # torch is not followed
-    """`y = x Wᵀ + b` for inference. A row of the product is the same whatever rows stand beside it, on the machines seen
-    so far: whoever relies on that tests it, as `encoder` does."""
+    """`y = x Wᵀ + b` for inference, in a type of its own; inputs and outputs stay float32. A row of the product is the same
+    whatever rows stand beside it, on the machines seen so far: whoever relies on that tests it, as `encoder` does."""
 
     def __init__(self, linear: nn.Linear, dtype: torch.dtype) -> None:
         super().__init__()

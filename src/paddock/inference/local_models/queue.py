@@ -15,7 +15,7 @@ from typing import Any
 
 from paddock.errors import PaddockError
 from paddock.inference.engine import ChosenToken, Piece
-from paddock.inference.engine_messages import Answer, ChatRequest, Request, RerankRequest
+from paddock.inference.engine_messages import Answer, ChatRequest, LikelihoodRequest, Request, RerankRequest
 from paddock.inference.local_models.model_files import ModelFiles
 
 _SETTLE_SECONDS = 0.002
@@ -81,6 +81,8 @@ class Work:
         request = self.request
         if isinstance(request, ChatRequest):
             return sum(map(_num_characters, request.messages))
+        if isinstance(request, LikelihoodRequest):
+            return len(request.context)
         return len(request.query) if isinstance(request, RerankRequest) else len(request.prompt)
 
     @property
@@ -89,7 +91,12 @@ class Work:
 
     def fits(self, other: Work) -> bool:
         """Whether the two can be done together: by the same model, in the same way."""
-        return self.is_rerank == other.is_rerank and self.request.model == other.request.model
+        return self._manner == other._manner and self.request.model == other.request.model
+
+    @property
+    def _manner(self) -> tuple[bool, bool]:
+        """Chats and completions are done in one way."""
+        return self.is_rerank, isinstance(self.request, LikelihoodRequest)
 
     def finish(self, answer: Answer) -> None:
         with contextlib.suppress(InvalidStateError):  # the client left just now

@@ -19,7 +19,7 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from torch.nn.functional import normalize
 
 from paddock import wire
-from paddock.inference.local_models import model_files, onednn
+from paddock.inference.local_models import int8, model_files, onednn
 from paddock.inference.local_models.encoder import Encoder, Output
 from paddock.inference.local_models.ranking import Pair, Reranker, Score
 
@@ -29,6 +29,10 @@ def load_encoder(folder: Path, config: dict[str, Any], device: str, precision: s
     rank, or not in this precision on this machine."""
     if precision == "bf16" and device == "cpu" and not onednn.has_bf16():
         raise ValueError("this machine's CPU does not compute in bf16; register it with the precision fp32")
+    if precision == "int8" and device != "cpu":
+        raise ValueError("int8 is for CPUs; register it with the precision bf16 for this machine's GPU")
+    if precision == "int8" and not int8.is_available():
+        raise ValueError("this machine's CPU does not compute in int8; register it with the precision fp32")
     # On a GPU in the type that the weights are stored in: what the model was trained and measured with.
     dtype = torch.float32 if device == "cpu" else torch.bfloat16 if precision == "bf16" else "auto"
     options = {

@@ -129,6 +129,29 @@ def test_whether_anything_is_called(category: str, answer: str, score: float) ->
     assert scored(answer, row)["score"] == score
 
 
+TYPED = {
+    "function": [{"name": "f", "parameters": {"properties": {"x": {"type": "long"}, "y": {"type": "any"}}}}],
+    "ground_truth": [{"f": {"x": [5], "y": ["me", ""]}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "answer", "score"),
+    [
+        ({"id": "simple_java_3"}, "[f(x=5L)]", 1.0),
+        ({"id": "simple_java_3"}, "[f(x=5)]", 0.0),
+        ({"test_category": "simple_java"}, "f(x=5L, y=me);", 1.0),
+        ({"language": "Java"}, '{"f": {"x": "5L"}}', 1.0),
+        ({"language": "Java"}, '{"f": {"x": 5}}', 0.0),  # a source text is expected, also in JSON
+        ({"language": "Java"}, "```java\nf(x=5L)\n```", 1.0),
+        ({"id": "simple_javascript_3", "ground_truth": [{"f": {"x": ["5"]}}]}, '[f(x="5")]', 1.0),
+        ({"language": "python", "id": "simple_java_3"}, "f(x=5)", 1.0),
+    ],
+)
+def test_the_row_says_in_which_language_calls_are_written(changes: dict[str, Any], answer: str, score: float) -> None:
+    assert scored(answer, {**TYPED, **changes})["score"] == score
+
+
 def test_the_expected_answer_stands_in_for_the_ground_truth() -> None:
     row = {"function": {"name": "f"}}
     assert scored("f(x=1)", row, expected='[{"f": {"x": [1]}}]')["score"] == 1.0
@@ -144,8 +167,7 @@ def test_the_expected_answer_stands_in_for_the_ground_truth() -> None:
         ({"function": [{}]}, "must have a `name`"),
         ({"ground_truth": [{"f": {"x": 1}}]}, "`ground_truth` must be"),
         ({"ground_truth": []}, "`ground_truth` must be"),
-        ({"language": "Java"}, "another language"),
-        ({"id": "simple_javascript_3"}, "another language"),
+        ({"language": "Rust"}, "in 'rust', and those compared are python, java, javascript"),
     ],
 )
 def test_what_cannot_be_compared_is_a_failed_row(changes: dict[str, Any], reason: str) -> None:

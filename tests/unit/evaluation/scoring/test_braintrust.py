@@ -24,6 +24,7 @@ from paddock.evaluation.schemas import LLMAsJudgeScoringFnParams
 from paddock.evaluation.scoring.braintrust import BRAINTRUST, MEASURES
 from paddock.evaluation.scoring.function import GREEDY, CannotScoreError, Sample, Score, completed
 from paddock.inference.engine import Sampling
+from scoring_references import documented_cases
 
 TEXTS = ["Paris is the capital.", "It has two million people.", "The river is the Seine.", "Lyon is smaller.", "No."]
 
@@ -95,8 +96,8 @@ def replies(draw: random.Random, evaluator: str) -> Callable[[str], Any]:
 
 @pytest.mark.parametrize("function_id", BRAINTRUST)
 def test_the_score_is_that_of_autoevals(function_id: str) -> None:
-    """A hundred cases for each of the nine measures."""
-    outcomes = {_compared(function_id, random.Random(f"{function_id} {case}")) for case in range(100)}
+    num_cases = documented_cases()[function_id]
+    outcomes = {_compared(function_id, random.Random(f"{function_id} {case}")) for case in range(num_cases)}
     assert len(outcomes) > 1
 
 

@@ -52,7 +52,7 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
         "length_constraints:number_sentences",
         {"num_sentences": 4, **LEAST},
         "Prof. Diaz paid 3.50 euros. She left. It was late. Nobody saw her.",
-        "Prof. Diaz paid 3.50 euros, e.g. for bread. She left. It was late.",
+        "Prof. Diaz paid 3.50 euros at 5 p.m. for bread. She left. It was late.",
     ),
     ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, "one\n***\ntwo\n***", "one\n***\n***\ntwo"),
     ("length_constraints:number_words", {"num_words": 3, **LEAST}, "a well-known", "two words"),

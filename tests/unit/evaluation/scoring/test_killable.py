@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import psutil
@@ -25,14 +27,37 @@ def test_a_text_is_bounded() -> None:
 
 
 def test_what_never_ends_is_killed_and_the_next_row_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(killable, "TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(killable, "CPU_SECONDS", 1)
 
     async def two_rows() -> str:
-        with pytest.raises(CannotScoreError, match="took longer"):
+        with pytest.raises(CannotScoreError, match="longer than 1 s of processor time"):
             await killable.call(re.fullmatch, "(a+)+b", "a" * 60)
         return await killable.call(os.path.basename, "a/b")
 
     assert asyncio.run(two_rows()) == "b"
+
+
+def test_what_only_waits_is_killed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(killable, "WALL_SECONDS", 1.0)
+    with pytest.raises(CannotScoreError, match=r"longer than 1 s\."):
+        asyncio.run(killable.call(signal.pause))
+
+
+def test_each_row_has_the_time_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes, and rows that together take longer than one may."""
+
+    async def rows() -> list[int]:
+        return [await killable.call(burn, "0.4") for _ in range(9)]
+
+    monkeypatch.setattr(killable, "CPU_SECONDS", 1)
+    assert asyncio.run(rows()) == [1] * 9
+
+
+def burn(seconds: str) -> int:
+    end = time.process_time() + float(seconds)
+    while time.process_time() < end:
+        pass
+    return 1
 
 
 def test_a_process_that_dies_is_that_rows_failure() -> None:

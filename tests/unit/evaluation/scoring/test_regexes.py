@@ -94,7 +94,7 @@ def test_and_to_a_deadline_where_it_cannot() -> None:
 
 
 def test_a_search_that_misses_its_deadline_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(killable, "TIMEOUT_SECONDS", 0.3)  # before the deadline that the process keeps itself
+    monkeypatch.setattr(killable, "WALL_SECONDS", 0.3)  # before the deadline that the process keeps itself
     with pytest.raises(CannotScoreError, match="took longer than 0.3 s"):
         found(r"(a|aa)+(?=c)", "a" * 2000)
     monkeypatch.undo()

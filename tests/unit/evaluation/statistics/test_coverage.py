@@ -34,7 +34,24 @@ def test_mcnemar_keeps_its_level(num_discordant: int) -> None:
     assert exact <= 0.05
     assert mid_p >= exact
     if num_discordant >= 100:
-        assert 0.039 <= mid_p <= 0.06
+        assert 0.04 <= mid_p <= 0.06
+
+
+def test_mid_p_is_within_a_point_of_five_percent_wherever_any_symmetric_test_is() -> None:
+    outside, impossible = [], []
+    for n in range(100, 201):
+        if not 0.04 <= coverage_sim.mcnemar_rejections(n)[1] <= 0.06:
+            outside.append(n)
+        rates = coverage_sim.attainable_rejections(n)
+        if not ((rates >= 0.04) & (rates <= 0.06)).any():
+            impossible.append(n)
+    assert outside == impossible == [104, 115]
+    assert coverage_sim.mcnemar_rejections(104)[1] == pytest.approx(0.0389579334)
+
+
+def test_mid_p_keeps_its_level_before_the_number_of_discordant_pairs_is_known() -> None:
+    designs = [(200, 0.5), (200, 0.9), (1000, 0.1)]
+    assert all(0.049 <= coverage_sim.mcnemar_rejections_of_pairs(*design)[1] <= 0.051 for design in designs)
 
 
 def test_means(rng: np.random.Generator) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -150,15 +151,19 @@ def test_other_architectures(kind: str, options: dict[str, Any]) -> None:
         assert ends.ids[index] == reference(model, prompt, 6 + 3 * index)
 
 
-def test_a_place_that_was_left_has_no_positions_beyond_the_model_s() -> None:
-    """One of eight ends at the end of the context; its place is computed along, the others say what they say alone."""
+def test_a_place_that_was_left_has_no_positions_beyond_the_model_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of twelve ends at the end of the context; its place is computed along, the others say what they say alone. So
+    in a cache whose columns cannot be cut."""
+    monkeypatch.setattr(generate_module.kv_cache, "is_joinable", lambda _cache: False)
     torch.manual_seed(0)
-    config = AutoConfig.for_model("gpt2", vocab_size=261, n_embd=32, n_layer=2, n_head=4, n_positions=40)
+    config = AutoConfig.for_model(
+        "gpt2", vocab_size=261, n_embd=32, n_layer=2, n_head=4, n_positions=40, bos_token_id=None, eos_token_id=None
+    )
     model = AutoModelForCausalLM.from_config(config).float().eval()
-    prompts = [[*range(10, 40)], *([number, number + 1] for number in range(50, 57))]
-    lengths = [10, *[38] * 7]
+    prompts = [[*range(10, 40)], *([number, number + 1] for number in range(50, 61))]
+    lengths = [10, *[38] * 11]
     ends = Ends()
-    run(model, [ends.sequence(i, p, n) for i, (p, n) in enumerate(zip(prompts, lengths, strict=True))])
+    run(model, [ends.sequence(i, p, n) for i, (p, n) in enumerate(zip(prompts, lengths, strict=True))], max_rows=12)
     assert next(iter(ends.ids)) == 0
     for index, (prompt, length) in enumerate(zip(prompts, lengths, strict=True)):
         assert ends.ids[index] == reference(model, prompt, length)
@@ -192,6 +197,72 @@ def test_draws_do_not_depend_on_the_batch(llama: Any) -> None:
         run(llama, [alone.sequence(index, prompt, temperature=1.0)])
     run(llama, [together.sequence(i, p, temperature=1.0) for i, p in enumerate(PROMPTS)])
     assert together.ids == alone.ids
+
+
+@contextlib.contextmanager
+def columns_read(model: Any) -> Iterator[list[tuple[int, int]]]:
+    """The rows and columns of each pass that reads prompts, as the model sees them."""
+    passes: list[tuple[int, int]] = []
+
+    def note(_module: Any, _arguments: Any, options: dict[str, Any]) -> None:
+        rows, columns = options["input_ids"].shape
+        if columns > 1:
+            passes.append((rows, columns))
+
+    hook = model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield passes
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral"])
+def test_answers_to_one_prompt_share_its_reading(kind: str, request: pytest.FixtureRequest) -> None:
+    """Greedy ones and drawn ones, of unlike lengths, beside another prompt; with a window, too."""
+    model = request.getfixturevalue(kind)
+    wanted = [(PROMPTS[2], 5 + 4 * (i % 3), float(i % 2), 1.0 + 0.3 * (i % 4)) for i in range(7)]
+    wanted.append((PROMPTS[3], 9, 0.0, 1.0))
+    alone, together = Ends(), Ends()
+    for name, (prompt, length, temperature, penalty) in enumerate(wanted):
+        run(model, [alone.sequence(name, prompt, length, temperature=temperature, penalty=penalty)])
+    sequences = [
+        together.sequence(name, prompt, length, temperature=temperature, penalty=penalty)
+        for name, (prompt, length, temperature, penalty) in enumerate(wanted)
+    ]
+    with columns_read(model) as passes:
+        run(model, sequences)
+    assert passes == [(2, 40)]
+    assert sorted(sequence.num_prefilled_tokens for sequence in sequences) == [0] * 6 + [5, 40]
+    assert together.ids == alone.ids
+    assert len({tuple(ids) for ids in together.ids.values()}) > 4
+
+
+def test_one_that_comes_late_shares_the_reading_of_one_that_runs(llama: Any) -> None:
+    """The one that runs has another of unlike length beside it, which has left and stays in turn."""
+    for other in (PROMPTS[2], PROMPTS[1]):
+        alone, together = Ends(), Ends()
+        for name, prompt, length, temperature in (
+            (0, PROMPTS[3], 50, 0.0),
+            (1, other, 8, 0.0),
+            (2, PROMPTS[3], 6, 1.0),
+        ):
+            run(llama, [alone.sequence(name, prompt, length, temperature=temperature)])
+        late = [together.sequence(2, PROMPTS[3], 6, temperature=1.0)]
+        with columns_read(llama) as passes:
+            run(llama, [together.sequence(0, PROMPTS[3], 50), together.sequence(1, other, 8)], max_rows=2, later=late)
+        assert len(passes) == 1
+        assert late[0].num_prefilled_tokens == 0
+        assert together.ids == alone.ids
+
+
+def test_a_long_prompt_is_read_once_however_many_answers_it_gets(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate_module, "_MAX_PREFILL_POSITIONS", 50)
+    ends = Ends()
+    with columns_read(llama) as passes:
+        run(llama, [ends.sequence(name, PROMPTS[2], 6, temperature=1.0) for name in range(12)], max_rows=8)
+    assert passes[0] == (1, 40)
+    assert len(passes) == 2  # eight, then the four for which there was no room until all had ended
+    assert len(ends.ids) == 12
 
 
 def test_an_end_token_and_a_stop_end_one_row_alone(llama: Any) -> None:
@@ -245,7 +316,7 @@ def test_prompts_of_unlike_lengths_are_read_apart(llama: Any, monkeypatch: pytes
 
     monkeypatch.setattr(generate_module, "forward", noted)
     monkeypatch.setattr(generate_module, "_MIN_PADDING", 0)
-    prompts = [[7] * length for length in (30, 4, 28, 4, 29)]
+    prompts = [[10 + row] * length for row, length in enumerate((30, 4, 28, 4, 29))]
     ends = Ends()
     run(llama, [ends.sequence(i, prompt, 6) for i, prompt in enumerate(prompts)])
     assert [shape for shape in shapes if shape[1] > 1] == [(2, 4), (3, 30)]
@@ -289,3 +360,29 @@ def test_images_have_positions_of_the_model_s_own(qwen_vl: Any) -> None:
         alone = Ends()
         run(qwen_vl, [alone.sequence(name, text, len(ends.ids[name]))])
         assert alone.ids[name] == ends.ids[name]
+
+
+def test_answers_about_one_image_share_its_reading(qwen_vl: Any) -> None:
+    """Another image of the same size has the same tokens, and is read by itself."""
+    torch.manual_seed(1)
+    prompt = [258, *[260] * 24, 257, 10, 11]
+    kinds, grid = torch.tensor([[0] + [1] * 24 + [0] * 3]), torch.tensor([[1, 8, 12]])
+    first, second = (
+        {"pixel_values": torch.randn(96, 12), "image_grid_thw": grid, "mm_token_type_ids": kinds} for _ in range(2)
+    )
+    shown = [first, second, {name: value.clone() for name, value in first.items()}, first]
+    alone, together = Ends(), Ends()
+    for name, images in enumerate(shown):
+        run(qwen_vl, [alone.sequence(name, prompt, 10, images=images, temperature=float(name == 3))])
+    with columns_read(qwen_vl) as passes:
+        run(
+            qwen_vl,
+            [
+                together.sequence(name, prompt, 10, images=images, temperature=float(name == 3))
+                for name, images in enumerate(shown)
+            ],
+        )
+    assert passes == [(1, 28), (1, 28)]
+    assert together.ids == alone.ids
+    assert together.ids[0] == together.ids[2]
+    assert together.ids[0] != together.ids[1]

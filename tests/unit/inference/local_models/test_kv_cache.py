@@ -81,6 +81,15 @@ def test_a_layer_with_room_holds_what_one_without_does() -> None:
     assert cache.get_seq_length() == mask.shape[1]
 
 
+def test_how_a_row_began_is_copied_without_its_padding() -> None:
+    cache, mask = cache_of(5, 3)
+    copies, copied_mask = kv_cache.beginning(cache, mask, 1, 2, num_copies=3)
+    assert rows(copies, copied_mask) == [[2.0, 2.01]] * 3
+    kv_cache.give_room(cache)
+    mask = kv_cache.join(cache, mask, copies, copied_mask, [])
+    assert rows(cache, mask) == [[1.0, 1.01, 1.02, 1.03, 1.04], [2.0, 2.01, 2.02], *[[2.0, 2.01]] * 3]
+
+
 def test_a_sliding_window_is_not_joinable() -> None:
     plain, _ = cache_of(3)
     assert kv_cache.is_joinable(plain)

@@ -1,8 +1,7 @@
-"""Likelihoods of padded batches against a plain computation of one text, and the ranking by them."""
+"""Likelihoods of padded batches against a plain computation of one text."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -10,65 +9,30 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from paddock.errors import InvalidRequestError
 from paddock.inference.local_models import likelihood
-from paddock.inference.local_models.language_model import LanguageModel, Weights
-from paddock.inference.local_models.likelihood import LikelihoodReranker, mean_log_likelihoods
-from paddock.inference.local_models.ranking import Pair
+from paddock.inference.local_models.likelihood import log_likelihoods
 
-IDS = [40, 41, 42, 43]
-PREFIXES = [[1, 2, 3], [7], list(range(50, 90)), [9] * 12]
-QUERY = "What do horses eat?"
-PASSAGES = [
-    "The stock market closed higher.",
-    "Hay and grass make up most of a horse's diet.",
-    "Horses were tamed.",
-    "Paris.",
+LONG = list(range(50, 90))
+PAIRS = [
+    ([1, 2, 3], [40, 41, 42, 43]),
+    ([7], [40]),
+    ([7], [41]),  # the same is read as for the one before
+    (LONG, [9, 9]),
+    (LONG[:-1], [LONG[-1], 9, 8]),  # and here as much, cut elsewhere
+    ([9] * 12, [1, 2, 3, 4, 5, 6]),
 ]
 
 
-def scores(reranker: LikelihoodReranker, query: str, items: list[str]) -> list[float]:
-    reranker.check(query)
-    return [score.value for score in reranker.score([Pair(query, item) for item in items])]
-
-
-def plain(model: Any, prefix: list[int]) -> float:
+def plain(model: Any, prefix: list[int], ids: list[int]) -> float:
     with torch.no_grad():
-        log_probs = model(torch.tensor([prefix + IDS])).logits[0].log_softmax(-1)
-    return sum(float(log_probs[len(prefix) + i - 1, token]) for i, token in enumerate(IDS)) / len(IDS)
+        log_probs = model(torch.tensor([prefix + ids])).logits[0].log_softmax(-1)
+    return sum(float(log_probs[len(prefix) + i - 1, token]) for i, token in enumerate(ids))
 
 
 @pytest.mark.parametrize("max_positions", [16_384, 50])
-def test_mean_log_likelihoods(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, max_positions: int) -> None:
+def test_log_likelihoods(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, max_positions: int) -> None:
     monkeypatch.setattr(likelihood, "_MAX_POSITIONS", max_positions)
     model = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
-    expected = [plain(model, prefix) for prefix in PREFIXES]
-    assert mean_log_likelihoods(model, PREFIXES, IDS) == pytest.approx(expected, abs=1e-5)
-    assert len(set(expected)) == len(PREFIXES)
-
-
-@pytest.fixture(scope="module")
-def reranker(tiny_llama: Path) -> LikelihoodReranker:
-    weights = Weights(tiny_llama, "cpu", torch.float32)
-    return LikelihoodReranker(LanguageModel("tiny", weights, weights.variant(None)))
-
-
-def test_a_language_model_scores_by_mean_log_probability(reranker: LikelihoodReranker) -> None:
-    found = scores(reranker, QUERY, [*PASSAGES, PASSAGES[0]])
-    # A random model of 261 tokens: about log(1/261) each.
-    assert found == pytest.approx([math.log(1 / 261)] * 5, abs=0.5)
-    assert found[4] == found[0]
-    assert len(set(found)) == 4
-
-
-def test_a_long_passage_is_cut_at_its_end_and_said_to_be(reranker: LikelihoodReranker) -> None:
-    found = reranker.score([Pair(QUERY, item) for item in ("x" * 600, "x" * 900, "y" * 600, "short")])
-    assert found[0] == found[1]
-    assert found[0].value != found[2].value
-    assert [score.is_truncated for score in found] == [True, True, True, False]
-
-
-def test_a_query_must_fit(reranker: LikelihoodReranker) -> None:
-    for query in ("", "x" * 600):
-        with pytest.raises(InvalidRequestError, match="tokens; tiny ranks by queries"):
-            scores(reranker, query, PASSAGES)
+    expected = [plain(model, *pair) for pair in PAIRS]
+    assert log_likelihoods(model, PAIRS) == pytest.approx(expected, abs=1e-4)
+    assert len(set(expected)) == len(PAIRS)

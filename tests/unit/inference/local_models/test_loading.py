@@ -12,8 +12,8 @@ from sentence_transformers import CrossEncoder
 
 from paddock.errors import BackendError, InvalidRequestError
 from paddock.inference.engine_messages import LocalModel
-from paddock.inference.local_models import loading, model_files, onednn
-from paddock.inference.local_models.likelihood import LikelihoodReranker
+from paddock.inference.local_models import int8, loading, model_files
+from paddock.inference.local_models.likelihood_reranker import LikelihoodReranker
 from paddock.inference.local_models.loading import LoadedModels
 from paddock.inference.local_models.model_files import ModelFiles
 from paddock.inference.local_models.ranking import Pair
@@ -116,9 +116,20 @@ def test_a_precision_is_a_choice_for_encoders(tiny_llama: Path) -> None:
         LoadedModels(Settings(device="cpu")).reranker("tiny", find(tiny_llama), "bf16")
 
 
-@pytest.mark.skipif(not onednn.has_bf16(), reason="this CPU does not compute in bf16, and such models are refused here")
+@pytest.mark.skipif(
+    not int8.is_available(), reason="this CPU does not compute in int8, and such models are refused here"
+)
 def test_one_folder_in_two_precisions_is_two_models() -> None:
     models, files = LoadedModels(Settings(device="cpu")), find(get_model_path())
-    exact, fast = models.reranker("exact", files), models.reranker("fast", files, "bf16")
+    exact, fast = models.reranker("exact", files), models.reranker("fast", files, "int8")
     assert exact.score([Pair("a", "b")]) != fast.score([Pair("a", "b")])
     assert models.reranker("exact", files) is exact
+
+
+def test_a_precision_that_this_machine_lacks_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(int8, "is_available", lambda: False)
+    with pytest.raises(
+        InvalidRequestError, match="quick cannot be loaded: .* int8; register it with .* fp32"
+    ) as caught:
+        LoadedModels(Settings(device="cpu")).reranker("quick", find(get_model_path()), "int8")
+    assert caught.value.errors[0].pointer == "/model"

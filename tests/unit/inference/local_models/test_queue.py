@@ -10,6 +10,7 @@ from paddock.inference.engine_messages import (
     ChatRequest,
     CompletionRequest,
     GenerationAnswer,
+    LikelihoodRequest,
     LocalModel,
     Request,
     RerankRequest,
@@ -146,3 +147,11 @@ def test_pieces_that_nobody_takes_are_one() -> None:
     assert pieces.take() is None
     pieces.put("d", [])
     assert told == [True, True]
+
+
+def test_likelihoods_of_a_model_go_together() -> None:
+    first, second = (work(LikelihoodRequest(A, "x" * length, ["a", "b"])) for length in (3, 900))
+    other = work(LikelihoodRequest(B, "x", ["a"]))
+    queue = queue_of(first, completion(), second, other, rerank(2))
+    assert queue.take() == [first, second]
+    assert queue.has_other(first)
