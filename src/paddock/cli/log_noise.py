@@ -9,8 +9,9 @@ import re
 import warnings
 
 NOISE = {
-    # Each step of a database's first creation; the migrations themselves are told by another logger.
+    # What migrations are run by; which are run is told beside it.
     "alembic.runtime.plugins": r"setup plugin ",
+    "alembic.runtime.migration": r"Context impl |Will assume ",
     # Kernels for GPUs, which come with a build for CPUs too and cannot be loaded there.
     "torchao": r"Failed to load \S*_C(_mxfp8|_cutlass_\w+)?\.\S*so: Could not load this library",
     "torchao.kernel.intmm": r"Warning: Detected no triton",

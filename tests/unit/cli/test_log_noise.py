@@ -14,6 +14,7 @@ from paddock.cli import log_noise
 
 SAID = [
     ("alembic.runtime.plugins", logging.INFO, "setup plugin alembic.autogenerate.schemas"),
+    ("alembic.runtime.migration", logging.INFO, "Will assume non-transactional DDL."),
     (
         "torchao",
         logging.WARNING,
