@@ -76,7 +76,6 @@ def test_a_million_rows_in_and_out_in_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "long.jsonl"
     _write(path, NUM_ROWS)
     with LiveServer(tmp_path, dataset_roots=[str(tmp_path)]) as server:
-        begun = time.monotonic()
         with _growth(server.pid) as growth:
             assert _register(server, path)["state"] == "reading"
             metadata = _wait(server, lambda metadata: metadata["state"] != "reading")
@@ -85,7 +84,6 @@ def test_a_million_rows_in_and_out_in_bounded_memory(tmp_path: Path) -> None:
             NUM_ROWS,
             path.stat().st_size - NUM_ROWS,
         )
-        assert time.monotonic() - begun < 60
         assert growth[0] < 150
 
         with _growth(server.pid) as growth:
