@@ -75,7 +75,7 @@ def _stop_after(progress: Progress, num_rows: int) -> None:
         if done >= num_rows:
             progress.ask_to_stop()
 
-    progress.report = watched  # type: ignore[method-assign]
+    progress.report = watched  # type: ignore[method-assign]  # to look on
 
 
 @pytest.fixture(scope="module")

@@ -74,7 +74,7 @@ def test_what_is_refused(
 def test_a_local_reranker_may_name_its_precision(inference: Inference, settings: Settings, precision: str) -> None:
     fields = {"model_id": "org/ranker", "model_type": "rerank", "metadata": {"precision": precision}}
     model = register(inference, settings, **fields)
-    assert inference.engine(model)._files(model).precision == precision  # type: ignore[attr-defined]
+    assert inference.engine(model)._files(model).precision == precision  # type: ignore[attr-defined]  # a LocalEngine
     for wrong in ({"metadata": {"precision": "fp8"}}, {"metadata": {"precision": 16}}, {"model_type": "llm"}):
         with pytest.raises(InvalidRequestError) as caught:
             register(inference, settings, **fields | {"model_id": "org/other"} | wrong)

@@ -239,8 +239,8 @@ def test_what_cannot_mean_the_same_is_refused(
 
 
 def test_parquet_and_json_documents_are_read(tmp_path: Path, load: Callable[..., Suite]) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet as parquet
+    import pyarrow
+    from pyarrow import parquet
 
     parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "rows.parquet")
     (tmp_path / "all.json").write_text(json.dumps(ROWS))

@@ -22,7 +22,7 @@ async def nobody(*_: Any) -> str:
 
 def scored(answer: str, expected: Any, *patterns: str, answers: Any = None, **matching: Any) -> Score:
     given = RegexParserScoringFnParams.model_validate({"parsing_regexes": list(patterns), "matching": matching})
-    ask: Ask = nobody  # type: ignore[assignment]
+    ask: Ask = nobody  # type: ignore[assignment]  # it is never called
     row = {"question": "q", "answer": expected, "answers": answers}
     scorer = FUNCTION.prepare(completed(given, FUNCTION.defaults), "/p")
     return asyncio.run(score_row(scorer, ask, row, {"generated_answer": answer}))
@@ -84,7 +84,7 @@ def test_other_functions_compare_in_their_own_way(name: str) -> None:
     function = SCORING_FUNCTIONS[name]
     given = RegexParserScoringFnParams.model_validate({"matching": {}})
     with pytest.raises(InvalidRequestError) as caught:
-        function.prepare(completed(given, function.defaults), "/p")  # type: ignore[arg-type]
+        function.prepare(completed(given, function.defaults), "/p")  # type: ignore[arg-type]  # of the kind given
     assert caught.value.errors[0].pointer == "/p/matching"
 
 

@@ -22,7 +22,7 @@ def scored(function: str, log_likelihoods: list[float], answer: Any, choices: An
     row = {"question": "Will it?", "answer": answer, "choices": choices}
     found = [{"log_likelihood": value, "num_tokens": 1} for value in log_likelihoods]
     scorer = SCORING_FUNCTIONS[f"loglikelihood::{function}"]
-    ask: Ask = nobody  # type: ignore[assignment]
+    ask: Ask = nobody  # type: ignore[assignment]  # it is never called
     prepared = scorer.prepare(scorer.defaults, "")
     return asyncio.run(score_row(prepared, ask, row, {"generated_answer": "no", "choices": found}))
 

@@ -153,7 +153,7 @@ def test_other_architectures_are_exact_whether_they_can_be_packed_or_not(
 ) -> None:
     folder = small(kind, tmp_path)
     mine = load(folder)
-    assert (mine._encoder._packed is not None) == in_packs  # type: ignore[attr-defined]
+    assert (mine._encoder._packed is not None) == in_packs  # type: ignore[attr-defined]  # within a Reranker
     model = CrossEncoder(str(folder), device="cpu", local_files_only=True)
     pairs = [Pair("horses", item[:100]) for item in MIXED]
     found = scores(mine, pairs)
@@ -167,7 +167,7 @@ def test_where_company_changes_bits_each_text_has_its_own_pass(
 ) -> None:
     monkeypatch.setattr(encoder, "_is_indifferent", lambda hidden, rows: False)
     alone = load(trained_cross_encoder)
-    assert alone._encoder._pack_tokens == 0  # type: ignore[attr-defined]
+    assert alone._encoder._pack_tokens == 0  # type: ignore[attr-defined]  # within a Reranker
     pairs = [Pair(QUERIES[0], item) for item in MIXED]
     assert scores(alone, pairs) == scores(cross, pairs)
 
@@ -246,7 +246,7 @@ def test_a_fast_precision_costs_no_more_than_documented(
 @_needs_int8
 def test_int8_gives_the_same_bits_in_any_company(trained_cross_encoder: Path) -> None:
     model = load(trained_cross_encoder, "int8")
-    assert model._encoder._pack_tokens > 0  # type: ignore[attr-defined]
+    assert model._encoder._pack_tokens > 0  # type: ignore[attr-defined]  # within a Reranker
     pairs = [Pair(query, item) for query in QUERIES[:2] for item in MIXED]
     found = scores(model, pairs)
     assert scores(model, pairs[::-1]) == found[::-1]
