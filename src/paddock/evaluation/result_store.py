@@ -42,11 +42,12 @@ class ResultStore:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def num_scores(self, job_id: str, function_ids: Sequence[str], start: int, end: int) -> int:
-        """How many scores by these functions a job has of its rows from `start` up to `end`."""
-        query = sa.select(sa.func.count()).where(_scores_by(job_id, function_ids, start, end))
+    def num_scores(self, job_id: str, function_ids: Sequence[str], num_rows: int, chunk_rows: int) -> dict[int, int]:
+        """How many scores by these functions a job has of its first rows, by chunks of so many; chunks without are absent."""
+        chunk = (scores.c.row_index // chunk_rows).label("chunk")
+        query = sa.select(chunk, sa.func.count()).where(_scores_by(job_id, function_ids, 0, num_rows)).group_by("chunk")
         with self.database.read() as connection:
-            return connection.execute(query).scalar_one()
+            return dict(connection.execute(query).all())
 
     def known(self, job_id: str, function_ids: Sequence[str], start: int, end: int) -> dict[int, StoredRow]:
         """What a job has found out so far about its rows from `start` up to `end`; rows that it has not are absent."""

@@ -104,6 +104,11 @@ class AdaptiveLimit:
         """When the last answer came, by the clock; before the first, when this was made."""
         return self._pace.answered_at
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a try may be sent at once."""
+        return self._pace.is_open
+
     async def turn(self) -> None:
         """Wait until a try may be sent."""
         await self._pace.turn()
@@ -186,7 +191,7 @@ class _Pace:
 
     async def turn(self) -> None:
         """See `AdaptiveLimit.turn`."""
-        if not self._turns and self._is_open():
+        if self.is_open:
             return
         place = asyncio.get_running_loop().create_future()
         self._turns.append(place)
@@ -199,8 +204,10 @@ class _Pace:
                 self._release()
             raise
 
-    def _is_open(self) -> bool:
-        return not self._is_refusing and self._closed_until <= self._now()
+    @property
+    def is_open(self) -> bool:
+        """See `AdaptiveLimit.is_open`."""
+        return not self._turns and not self._is_refusing and self._closed_until <= self._now()
 
     def answered(self, limit: int) -> None:
         """A try was answered, of at most `limit` at once."""

@@ -109,8 +109,12 @@ class RemoteEngine:
         def make_session() -> aiohttp.ClientSession:
             import aiohttp
 
-            timeout = aiohttp.ClientTimeout(total=provider.config.timeout_seconds)
-            return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=headers, timeout=timeout)
+            return aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                headers=headers,
+                timeout=aiohttp.ClientTimeout(total=provider.config.timeout_seconds),
+                cookie_jar=aiohttp.DummyCookieJar(),  # requests have nothing to do with each other
+            )
 
         self._max_busy_seconds = provider.config.max_busy_seconds
         self._session = BoundedSession(make_session, lambda: AdaptiveLimit(self.max_concurrency))
@@ -282,7 +286,7 @@ class RemoteEngine:
 
     async def _turn(self, limit: AdaptiveLimit, began_at: float) -> None:
         """Wait for a turn of a request that began then. Raises `BackendAwayError` when nobody was answered for too long."""
-        while True:
+        while not limit.is_open:
             try:
                 async with asyncio.timeout(self._give_up_at(limit, began_at) - time.monotonic()):
                     return await limit.turn()
