@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from paddock.errors import BackendAwayError, BackendError, BackendSetupError, BackendTimeoutError, InvalidRequestError
-from paddock.inference import remote_answers
+from paddock.inference import remote_answers, remote_rerank
 from paddock.inference.adaptive_limit import AdaptiveLimit
 from paddock.inference.engine import (
     Generation,
@@ -57,25 +57,7 @@ _NEEDS_ECHO = (
 )
 
 
-class _Rank(msgspec.Struct):
-    index: int
-    relevance_score: float
-
-
-class _RerankAnswer(msgspec.Struct):
-    results: list[_Rank]
-
-
-class _TeiRank(msgspec.Struct):
-    index: int
-    score: float
-
-
-_TEI_BATCH_SIZE = 32
-"""What text-embeddings-inference takes at once where it is not told otherwise (`--max-client-batch-size`)."""
-
 Read = TypeVar("Read")
-Ranks = TypeVar("Ranks", _RerankAnswer, list[_TeiRank])
 
 
 class _BusyError(Exception):
@@ -102,8 +84,9 @@ class RemoteEngine:
         self.max_concurrency = provider.config.max_concurrency
         self._name = f"The provider {provider.provider_id}"
         self._base_url = provider.config.base_url.rstrip("/")
-        self._is_tei = provider.config.rerank_shape == "tei"
-        self._rerank_batch_size = provider.config.rerank_batch_size or (_TEI_BATCH_SIZE if self._is_tei else None)
+        self._rerank_shape = provider.config.rerank_shape
+        usual_size = remote_rerank.TEI_BATCH_SIZE if self._rerank_shape == "tei" else None
+        self._rerank_batch_size = provider.config.rerank_batch_size or usual_size
         headers = {"Authorization": f"Bearer {provider.config.api_key}", "Content-Type": "application/json"}
 
         def make_session() -> aiohttp.ClientSession:
@@ -168,38 +151,17 @@ class RemoteEngine:
 
     async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> Relevance:
         """See `Engine`. Text goes out as strings, images as vLLM takes them."""
-        if self._is_tei:
-            _refuse_images(query, items)
-        query, documents = _to_rank(query), [_to_rank(item) for item in items]
+        if self._rerank_shape == "tei":
+            remote_rerank.refuse_images(query, items)
+        query, documents = remote_rerank.to_rank(query), list(map(remote_rerank.to_rank, items))
         size = self._rerank_batch_size or len(documents)
         scores: list[float] = []
         for start in range(0, len(documents), size):
-            scores += await self._rerank(model, query, documents[start : start + size])
+            part = documents[start : start + size]
+            body = remote_rerank.request(self._rerank_shape, model.provider_model_id, query, part)
+            raw, _ = await self._ask("rerank", body, _whole_body)
+            scores += remote_rerank.scores(self._rerank_shape, self._name, raw, len(part))
         return Relevance(scores)
-
-    async def _rerank(self, model: Model, query: Any, documents: list[Any]) -> list[float]:
-        """The scores of one request, in the order of the documents. How the server ordered them is not relied on."""
-        if self._is_tei:
-            body = {"query": query, "texts": documents, "truncate": True}
-            tei_ranks = await self._ask_ranks(body, list[_TeiRank])
-            found = [(rank.index, rank.score) for rank in tei_ranks]
-        else:
-            body = {"model": model.provider_model_id, "query": query, "documents": documents}
-            answer = await self._ask_ranks(body, _RerankAnswer)
-            found = [(rank.index, rank.relevance_score) for rank in answer.results]
-        scores = dict(found)
-        if len(found) != len(documents) or scores.keys() != set(range(len(documents))):
-            raise BackendError(f"{self._name} did not score each of the {len(documents)} items once.")
-        if not all(map(math.isfinite, scores.values())):
-            raise BackendError(f"{self._name} gave a score that is not a finite number.")
-        return [scores[index] for index in range(len(documents))]
-
-    async def _ask_ranks(self, body: Any, answer: type[Ranks]) -> Ranks:
-        raw, _ = await self._ask("rerank", body, _whole_body)
-        try:
-            return msgspec.json.decode(raw, type=answer)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BackendError(f"{self._name} gave an answer that cannot be read: {error}.") from None
 
     def folders(self, model: Model) -> Sequence[str]:
         """See `Engine`."""
@@ -365,19 +327,6 @@ def _tool_choice(tools: Tools) -> Any:
 
 async def _whole_body(response: aiohttp.ClientResponse) -> bytes:
     return await response.read()
-
-
-def _refuse_images(query: Any, items: Sequence[Any]) -> None:
-    for pointer, item in (("/query", query), *((f"/items/{index}", item) for index, item in enumerate(items))):
-        if not isinstance(item, str) and item["type"] != "text":
-            raise InvalidRequestError(f"{pointer} is an image, and its provider ranks text only.", pointer=pointer)
-
-
-def _to_rank(item: Any) -> Any:
-    """Cohere and Jina have no images beside texts in one request; vLLM has them as the content of an object."""
-    if isinstance(item, str):
-        return item
-    return item["text"] if item["type"] == "text" else {"content": [item]}
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
