@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from paddock.errors import BackendAwayError, BackendError, BackendSetupError, BackendTimeoutError, InvalidRequestError
-from paddock.inference import remote_answers, remote_rerank
+from paddock.inference import bounded_body, remote_answers, remote_rerank
 from paddock.inference.adaptive_limit import AdaptiveLimit
+from paddock.inference.bounded_body import TooLongError
 from paddock.inference.engine import (
     Generation,
     Likelihoods,
@@ -34,7 +35,6 @@ from paddock.inference.engine import (
     Tools,
 )
 from paddock.inference.http_session import BoundedSession, OpenSession
-from paddock.inference.line_stream import LineTooLongError, lines
 from paddock.inference.remote_answers import Written
 from paddock.settings import Provider
 
@@ -50,6 +50,13 @@ _AWAY_STATUSES = (502, 503, 504)
 """What stands before a server says so when there is none behind it; 500 is a server's answer to this one request."""
 
 _SHOWN_CHARACTERS = 500
+
+MAX_ANSWER_BYTES = 2**26
+"""What is read of an answer in one piece: a long prompt's tokens with their log-probabilities have some megabytes."""
+MAX_STREAM_BYTES = 2**28
+"""What is read of a stream, whose events wrap each token anew."""
+MAX_EVENT_BYTES = 2**24
+_MAX_REFUSAL_BYTES = 2**20
 
 _NEEDS_ECHO = (
     "Multiple choice by log-likelihood needs a server that gives the log-probabilities of a prompt: `/completions` with "
@@ -181,7 +188,7 @@ class RemoteEngine:
             # Servers that know no streams answer in one.
             if on_piece is not None and response.content_type == "text/event-stream":
                 return await self._read_events(response, on_piece, is_chat=is_chat)
-            written = remote_answers.whole(self._name, await response.read(), is_chat=is_chat)
+            written = remote_answers.whole(self._name, await _whole_body(response), is_chat=is_chat)
             if on_piece is not None:
                 await on_piece(Piece("".join(written.texts), tuple(written.tokens or ())))
             return written
@@ -196,8 +203,9 @@ class RemoteEngine:
         import aiohttp
 
         try:
-            return await remote_answers.from_events(self._name, lines(response), on_piece, is_chat=is_chat)
-        except (aiohttp.ClientError, LineTooLongError):
+            events = bounded_body.lines(response, MAX_EVENT_BYTES, MAX_STREAM_BYTES)
+            return await remote_answers.from_events(self._name, events, on_piece, is_chat=is_chat)
+        except aiohttp.ClientError:
             raise BackendError(f"{self._name} broke off its answer.") from None
 
     async def _ask(
@@ -273,12 +281,16 @@ class RemoteEngine:
             async with session.post(f"{self._base_url}/{path}", data=content, allow_redirects=False) as response:
                 if response.status == 200:
                     return await read(response)
-                raw = await response.read()
+                reason = await _refusal(response)
         except TimeoutError:
             raise BackendTimeoutError(f"{self._name} did not answer in time.") from None
         except aiohttp.ClientError as error:
             away = BackendAwayError(f"{self._name} cannot be reached ({type(error).__name__}).")
             raise _BrokenError(away) from None
+        except TooLongError as error:
+            raise BackendError(
+                f"{self._name} sent more than {error.max_bytes / 2**20:g} MiB in one {error.unit}; the rest was not read."
+            ) from None
         status = response.status
         if status == 429 or (status == 503 and "Retry-After" in response.headers):
             raise _BusyError(f"{self._name} is busy (HTTP {status}).", _retry_after(response))
@@ -287,11 +299,11 @@ class RemoteEngine:
             raise _BrokenError(broken(f"{self._name} answered HTTP {status}."))
         if status == 404:
             raise BackendSetupError(
-                f"{self._name} answered HTTP 404: {_message(raw)} "
+                f"{self._name} answered HTTP 404: {reason} "
                 "The model's `provider_model_id` or the provider's `base_url` may be wrong."
             )
         if 400 <= status < 500 and status not in (401, 403):
-            raise InvalidRequestError(f"{self._name} refused the request (HTTP {status}): {_message(raw)}")
+            raise InvalidRequestError(f"{self._name} refused the request (HTTP {status}): {reason}")
         # Not in its own words: some servers repeat the key.
         raise BackendSetupError(f"{self._name} answered HTTP {status}. Its `base_url` or `api_key` may be wrong.")
 
@@ -326,7 +338,7 @@ def _tool_choice(tools: Tools) -> Any:
 
 
 async def _whole_body(response: aiohttp.ClientResponse) -> bytes:
-    return await response.read()
+    return await bounded_body.whole(response, MAX_ANSWER_BYTES)
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
@@ -340,8 +352,12 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
         return None
 
 
-def _message(raw: bytes) -> str:
+async def _refusal(response: aiohttp.ClientResponse) -> str:
     """The server's own words, from where OpenAI-like servers put them."""
+    try:
+        raw = await bounded_body.whole(response, _MAX_REFUSAL_BYTES)
+    except TooLongError:
+        return "its reason is too long to be read."
     try:
         answer = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
