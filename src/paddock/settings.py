@@ -6,6 +6,7 @@ that nothing reads stops the start: a setting that is taken and ignored would be
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import ipaddress
 import os
@@ -20,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from paddock.errors import InvalidRequestError
 
 _ENVIRONMENT_PREFIX = "PADDOCK_"
+
+_READ_BY_OTHERS = ("PADDOCK_API_KEY", "PADDOCK_CLIENT_FILE", "PADDOCK_URL")  # by the commands that speak to a server
 
 _MIN_KEY_CHARACTERS = 16
 
@@ -302,6 +305,19 @@ def _from_environment() -> dict[str, Any]:
             # Lists and tables are written as YAML, which plain strings and numbers are as well.
             found[name] = text if name in ("data_dir", "database_url", "host") else yaml.safe_load(text)
     return found
+
+
+def unread_variables(config: Path | None) -> list[str]:
+    """The variables `PADDOCK_…` of the environment that nothing reads, each with the setting that may be meant."""
+    settings = [_ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields]
+    referred = _REFERENCE.findall(config.read_text(encoding="utf-8")) if config is not None else []
+    read = {*settings, *_READ_BY_OTHERS, *(name for name, _ in referred)}
+    unread = []
+    for name in sorted(os.environ):
+        if name.startswith(_ENVIRONMENT_PREFIX) and not name.startswith("PADDOCK_TEST_") and name not in read:
+            meant = difflib.get_close_matches(name, settings, n=1, cutoff=0.8)
+            unread.append(f"{name} (is {meant[0]} meant?)" if meant else name)
+    return unread
 
 
 _REFERENCE = re.compile(r"\$\{env\.([A-Za-z_][A-Za-z0-9_]*)(?::=([^}]*))?\}")

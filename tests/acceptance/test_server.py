@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
 from live_server import LiveServer, processes_of
 
@@ -23,6 +24,12 @@ def test_a_start_imports_no_tensors() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == "[]"
+
+
+def test_a_variable_that_no_setting_reads_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PADDOCK_PROT", "1")
+    with LiveServer(tmp_path, port=0) as server:
+        assert "PADDOCK_PROT (is PADDOCK_PORT meant?)" in server.log
 
 
 def test_a_served_request_maps_no_torch_and_little_memory(tmp_path: Path) -> None:

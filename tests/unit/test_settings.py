@@ -22,6 +22,19 @@ def test_lists_come_from_the_environment_as_yaml(monkeypatch: pytest.MonkeyPatch
     assert settings.load().dataset_roots == (Path("/data"), Path("/more"))
 
 
+def test_variables_that_nothing_reads_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "paddock.yaml"
+    config.write_text('api_keys: ["${env.PADDOCK_ADMIN_KEY}", "${env.PADDOCK_OTHER_KEY:=none}"]\n')
+    before = settings.unread_variables(config)
+    for name in ("PORT", "ADMIN_KEY", "OTHER_KEY", "URL", "API_KEY", "TEST_POSTGRES_URL", "MAX_RUNING_JOBS", "COLOUR"):
+        monkeypatch.setenv(f"PADDOCK_{name}", "1")
+    assert [name for name in settings.unread_variables(config) if name not in before] == [
+        "PADDOCK_COLOUR",
+        "PADDOCK_MAX_RUNING_JOBS (is PADDOCK_MAX_RUNNING_JOBS meant?)",
+    ]
+    assert {"PADDOCK_ADMIN_KEY", "PADDOCK_OTHER_KEY"} < {name.split()[0] for name in settings.unread_variables(None)}
+
+
 def test_secrets_are_taken_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "paddock.yaml"
     config.write_text(

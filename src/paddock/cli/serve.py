@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import click
@@ -9,6 +10,8 @@ import click
 from paddock import settings as settings_module
 from paddock.errors import PaddockError
 from paddock.settings import Settings
+
+log = logging.getLogger("paddock.server")
 
 
 @click.command()
@@ -31,15 +34,17 @@ def serve(
     """Serve the API on 127.0.0.1:8321 until Ctrl-C."""
     try:
         settings = settings_module.load(config, data_dir=data_dir, host=host, port=port, allow_anyone=allow_anyone)
-        _run(settings, replace=replace, log_level=log_level)
+        _run(settings, settings_module.unread_variables(config), replace=replace, log_level=log_level)
     except PaddockError as error:
         raise click.ClickException(error.detail) from None
 
 
-def _run(settings: Settings, *, replace: bool, log_level: str) -> None:
+def _run(settings: Settings, unread_variables: list[str], *, replace: bool, log_level: str) -> None:
     # Imported here: `--help` and a wrong setting need none of it.
     from paddock.server import logs
     from paddock.server.serving import serve_forever
 
     logs.configure(log_level, settings.log_format)
+    if unread_variables:
+        log.warning("Nothing reads these variables of the environment: %s.", ", ".join(unread_variables))
     serve_forever(settings, replace=replace)

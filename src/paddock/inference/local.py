@@ -17,6 +17,7 @@ import msgspec
 
 from paddock.egress import Egress
 from paddock.errors import BackendAwayError, BackendError, BackendTimeoutError, InvalidRequestError
+from paddock.inference.bounded_body import lines
 from paddock.inference.engine import (
     Generation,
     Likelihoods,
@@ -41,7 +42,6 @@ from paddock.inference.engine_messages import (
     RerankRequest,
 )
 from paddock.inference.http_session import BoundedSession
-from paddock.inference.line_stream import lines
 from paddock.inference.linked_images import LinkedImages
 from paddock.inference.local_models import model_files
 

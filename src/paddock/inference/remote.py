@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from paddock.errors import BackendAwayError, BackendError, BackendSetupError, BackendTimeoutError, InvalidRequestError
-from paddock.inference import remote_answers
+from paddock.inference import bounded_body, remote_answers, remote_rerank
 from paddock.inference.adaptive_limit import AdaptiveLimit
+from paddock.inference.bounded_body import TooLongError
 from paddock.inference.engine import (
     Generation,
     Likelihoods,
@@ -34,7 +35,6 @@ from paddock.inference.engine import (
     Tools,
 )
 from paddock.inference.http_session import BoundedSession, OpenSession
-from paddock.inference.line_stream import LineTooLongError, lines
 from paddock.inference.remote_answers import Written
 from paddock.settings import Provider
 
@@ -51,31 +51,20 @@ _AWAY_STATUSES = (502, 503, 504)
 
 _SHOWN_CHARACTERS = 500
 
+MAX_ANSWER_BYTES = 2**26
+"""What is read of an answer in one piece: a long prompt's tokens with their log-probabilities have some megabytes."""
+MAX_STREAM_BYTES = 2**28
+"""What is read of a stream, whose events wrap each token anew."""
+MAX_EVENT_BYTES = 2**24
+_MAX_REFUSAL_BYTES = 2**20
+
 _NEEDS_ECHO = (
     "Multiple choice by log-likelihood needs a server that gives the log-probabilities of a prompt: `/completions` with "
     "`echo` and `logprobs`, as vLLM has it."
 )
 
 
-class _Rank(msgspec.Struct):
-    index: int
-    relevance_score: float
-
-
-class _RerankAnswer(msgspec.Struct):
-    results: list[_Rank]
-
-
-class _TeiRank(msgspec.Struct):
-    index: int
-    score: float
-
-
-_TEI_BATCH_SIZE = 32
-"""What text-embeddings-inference takes at once where it is not told otherwise (`--max-client-batch-size`)."""
-
 Read = TypeVar("Read")
-Ranks = TypeVar("Ranks", _RerankAnswer, list[_TeiRank])
 
 
 class _BusyError(Exception):
@@ -102,8 +91,9 @@ class RemoteEngine:
         self.max_concurrency = provider.config.max_concurrency
         self._name = f"The provider {provider.provider_id}"
         self._base_url = provider.config.base_url.rstrip("/")
-        self._is_tei = provider.config.rerank_shape == "tei"
-        self._rerank_batch_size = provider.config.rerank_batch_size or (_TEI_BATCH_SIZE if self._is_tei else None)
+        self._rerank_shape = provider.config.rerank_shape
+        usual_size = remote_rerank.TEI_BATCH_SIZE if self._rerank_shape == "tei" else None
+        self._rerank_batch_size = provider.config.rerank_batch_size or usual_size
         headers = {"Authorization": f"Bearer {provider.config.api_key}", "Content-Type": "application/json"}
 
         def make_session() -> aiohttp.ClientSession:
@@ -172,38 +162,17 @@ class RemoteEngine:
 
     async def rerank(self, model: Model, query: Any, items: Sequence[Any]) -> Relevance:
         """See `Engine`. Text goes out as strings, images as vLLM takes them."""
-        if self._is_tei:
-            _refuse_images(query, items)
-        query, documents = _to_rank(query), [_to_rank(item) for item in items]
+        if self._rerank_shape == "tei":
+            remote_rerank.refuse_images(query, items)
+        query, documents = remote_rerank.to_rank(query), list(map(remote_rerank.to_rank, items))
         size = self._rerank_batch_size or len(documents)
         scores: list[float] = []
         for start in range(0, len(documents), size):
-            scores += await self._rerank(model, query, documents[start : start + size])
+            part = documents[start : start + size]
+            body = remote_rerank.request(self._rerank_shape, model.provider_model_id, query, part)
+            raw, _ = await self._ask("rerank", body, _whole_body)
+            scores += remote_rerank.scores(self._rerank_shape, self._name, raw, len(part))
         return Relevance(scores)
-
-    async def _rerank(self, model: Model, query: Any, documents: list[Any]) -> list[float]:
-        """The scores of one request, in the order of the documents. How the server ordered them is not relied on."""
-        if self._is_tei:
-            body = {"query": query, "texts": documents, "truncate": True}
-            tei_ranks = await self._ask_ranks(body, list[_TeiRank])
-            found = [(rank.index, rank.score) for rank in tei_ranks]
-        else:
-            body = {"model": model.provider_model_id, "query": query, "documents": documents}
-            answer = await self._ask_ranks(body, _RerankAnswer)
-            found = [(rank.index, rank.relevance_score) for rank in answer.results]
-        scores = dict(found)
-        if len(found) != len(documents) or scores.keys() != set(range(len(documents))):
-            raise BackendError(f"{self._name} did not score each of the {len(documents)} items once.")
-        if not all(map(math.isfinite, scores.values())):
-            raise BackendError(f"{self._name} gave a score that is not a finite number.")
-        return [scores[index] for index in range(len(documents))]
-
-    async def _ask_ranks(self, body: Any, answer: type[Ranks]) -> Ranks:
-        raw, _ = await self._ask("rerank", body, _whole_body)
-        try:
-            return msgspec.json.decode(raw, type=answer)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BackendError(f"{self._name} gave an answer that cannot be read: {error}.") from None
 
     def folders(self, model: Model) -> Sequence[str]:
         """See `Engine`."""
@@ -223,7 +192,7 @@ class RemoteEngine:
             # Servers that know no streams answer in one.
             if on_piece is not None and response.content_type == "text/event-stream":
                 return await self._read_events(response, on_piece, is_chat=is_chat)
-            written = remote_answers.whole(self._name, await response.read(), is_chat=is_chat)
+            written = remote_answers.whole(self._name, await _whole_body(response), is_chat=is_chat)
             if on_piece is not None:
                 await on_piece(Piece("".join(written.texts), tuple(written.tokens or ())))
             return written
@@ -238,8 +207,9 @@ class RemoteEngine:
         import aiohttp
 
         try:
-            return await remote_answers.from_events(self._name, lines(response), on_piece, is_chat=is_chat)
-        except (aiohttp.ClientError, LineTooLongError):
+            events = bounded_body.lines(response, MAX_EVENT_BYTES, MAX_STREAM_BYTES)
+            return await remote_answers.from_events(self._name, events, on_piece, is_chat=is_chat)
+        except aiohttp.ClientError:
             raise BackendError(f"{self._name} broke off its answer.") from None
 
     async def _ask(
@@ -315,12 +285,16 @@ class RemoteEngine:
             async with session.post(f"{self._base_url}/{path}", data=content, allow_redirects=False) as response:
                 if response.status == 200:
                     return await read(response)
-                raw = await response.read()
+                reason = await _refusal(response)
         except TimeoutError:
             raise BackendTimeoutError(f"{self._name} did not answer in time.") from None
         except aiohttp.ClientError as error:
             away = BackendAwayError(f"{self._name} cannot be reached ({type(error).__name__}).")
             raise _BrokenError(away) from None
+        except TooLongError as error:
+            raise BackendError(
+                f"{self._name} sent more than {error.max_bytes / 2**20:g} MiB in one {error.unit}; the rest was not read."
+            ) from None
         status = response.status
         if status == 429 or (status == 503 and "Retry-After" in response.headers):
             raise _BusyError(f"{self._name} is busy (HTTP {status}).", _retry_after(response))
@@ -329,11 +303,11 @@ class RemoteEngine:
             raise _BrokenError(broken(f"{self._name} answered HTTP {status}."))
         if status == 404:
             raise BackendSetupError(
-                f"{self._name} answered HTTP 404: {_message(raw)} "
+                f"{self._name} answered HTTP 404: {reason} "
                 "The model's `provider_model_id` or the provider's `base_url` may be wrong."
             )
         if 400 <= status < 500 and status not in (401, 403):
-            raise InvalidRequestError(f"{self._name} refused the request (HTTP {status}): {_message(raw)}")
+            raise InvalidRequestError(f"{self._name} refused the request (HTTP {status}): {reason}")
         # Not in its own words: some servers repeat the key.
         raise BackendSetupError(f"{self._name} answered HTTP {status}. Its `base_url` or `api_key` may be wrong.")
 
@@ -368,20 +342,7 @@ def _tool_choice(tools: Tools) -> Any:
 
 
 async def _whole_body(response: aiohttp.ClientResponse) -> bytes:
-    return await response.read()
-
-
-def _refuse_images(query: Any, items: Sequence[Any]) -> None:
-    for pointer, item in (("/query", query), *((f"/items/{index}", item) for index, item in enumerate(items))):
-        if not isinstance(item, str) and item["type"] != "text":
-            raise InvalidRequestError(f"{pointer} is an image, and its provider ranks text only.", pointer=pointer)
-
-
-def _to_rank(item: Any) -> Any:
-    """Cohere and Jina have no images beside texts in one request; vLLM has them as the content of an object."""
-    if isinstance(item, str):
-        return item
-    return item["text"] if item["type"] == "text" else {"content": [item]}
+    return await bounded_body.whole(response, MAX_ANSWER_BYTES)
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
@@ -395,8 +356,12 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
         return None
 
 
-def _message(raw: bytes) -> str:
+async def _refusal(response: aiohttp.ClientResponse) -> str:
     """The server's own words, from where OpenAI-like servers put them."""
+    try:
+        raw = await bounded_body.whole(response, _MAX_REFUSAL_BYTES)
+    except TooLongError:
+        return "its reason is too long to be read."
     try:
         answer = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -6,8 +6,9 @@ import asyncio
 import itertools
 import json
 import logging
+import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 import pytest
@@ -15,7 +16,8 @@ from aiohttp import web
 
 from model_server import ModelServer
 from paddock.errors import BackendAwayError, BackendError, BackendSetupError, BackendTimeoutError, InvalidRequestError
-from paddock.inference.engine import Likelihoods, Model, Sampling
+from paddock.inference import remote
+from paddock.inference.engine import Likelihoods, Model, Piece, Sampling
 from paddock.inference.remote import RemoteEngine
 from paddock.settings import Provider, RemoteConfig
 
@@ -114,6 +116,51 @@ def test_nonsense_is_a_backend_error(answer: Any) -> None:
     assert "127.0.0.1" not in caught.value.detail
 
 
+async def drop(_piece: Piece) -> None:
+    """For who asks for a stream and reads none of it."""
+
+
+@pytest.mark.parametrize(
+    ("call", "repeated", "told"),
+    [
+        (lambda engine: engine.chat(MODEL, USER, Sampling()), b" " * 5000, "1 MiB in one answer"),
+        (lambda engine: engine.complete(MODEL, "x", Sampling()), b" " * 5000, "1 MiB in one answer"),
+        (lambda engine: engine.rerank(MODEL, "q", ["a"]), b" " * 5000, "1 MiB in one answer"),
+        (lambda engine: engine.log_likelihoods(MODEL, "a", ["b"]), b" " * 5000, "1 MiB in one answer"),
+        (lambda engine: engine.chat(MODEL, USER, Sampling(), on_piece=drop), b": " * 5000, "0.5 MiB in one line"),
+        (lambda engine: engine.chat(MODEL, USER, Sampling(), on_piece=drop), b": \n" * 5000, "2 MiB in one answer"),
+    ],
+    ids=["chat", "completion", "rerank", "likelihoods", "line", "stream"],
+)
+def test_an_answer_without_end_is_given_up(
+    call: Callable[[RemoteEngine], Coroutine[Any, Any, Any]],
+    repeated: bytes,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote, "MAX_ANSWER_BYTES", 2**20)
+    monkeypatch.setattr(remote, "MAX_EVENT_BYTES", 2**19)
+    monkeypatch.setattr(remote, "MAX_STREAM_BYTES", 2**21)
+    is_left = threading.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield repeated
+        finally:
+            is_left.set()
+
+    def answer(body: dict[str, Any]) -> web.Response:
+        return web.Response(body=endless(), content_type="text/event-stream" if "stream" in body else None)
+
+    with ModelServer(answer) as server:
+        with pytest.raises(BackendError) as caught:
+            ask(server.base_url, call)
+        assert caught.value.detail == f"The provider lab sent more than {told}; the rest was not read."
+        assert len(server.requests) == 1
+        assert is_left.wait(10)
+
+
 @pytest.mark.parametrize("statuses", [(500,), (503, 429), (502, 500, 503)])
 def test_a_server_that_recovers_is_asked_again(statuses: tuple[int, ...]) -> None:
     with ModelServer(failing(*statuses)) as server:
@@ -200,6 +247,12 @@ def test_what_the_operator_must_mend_is_no_fault_of_the_client(status: int, capl
         chat(server.base_url)
     assert "secret-key" not in caught.value.detail + caplog.text
     assert len(server.requests) == 1
+
+
+def test_a_refusal_of_any_length_is_a_refusal() -> None:
+    with ModelServer(lambda _body: web.Response(body=b"x" * 2**21, status=400)) as server:
+        with pytest.raises(InvalidRequestError, match="HTTP 400.: its reason is too long to be read"):
+            chat(server.base_url)
 
 
 def test_a_late_answer_is_a_timeout() -> None:

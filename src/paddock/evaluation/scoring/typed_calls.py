@@ -1,8 +1,8 @@
 """Function calls in Java's and JavaScript's syntax, as BFCL asks for them: `[Geo.find(place="Rome", limit=5L)]`.
 
 An argument is kept as the text it is written as, of a string literal what is between the quotes. What value it stands for
-depends on the type that the function's schema declares: `value_of`. Literals are read whole, with strings and brackets in
-them; of what is no literal of its type, such as a variable's name, the text is the value. Nothing is executed.
+depends on the type that the function's schema declares: `value_of`. Literals are read whole, with strings, regexes and
+brackets in them; of what is no literal of its type, such as a variable's name, the text is the value. Nothing is executed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from paddock.evaluation.scoring.function_calls import Call, NoCallError
 _MAX_DEPTH = 100
 
 _STRING = r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`(?:\\.|[^`\\])*`'
-_TOKEN = re.compile(rf"{_STRING}|[\"'`()\[\]{{}},;]|(?<=\w)<[\w\s,.?\[\]<>]{{0,200}}>", re.DOTALL)
+# JavaScript's `/a"b/i`. Behind an operand a slash divides.
+_REGEX = r"(?<!/)/(?![/*])(?:\\[^\n]|\[(?:\\[^\n]|[^]\\\n]){0,100}+]|[^/\\[\n]){1,500}+/[dgimsuvy]*+(?![\w$/])"
+_DIVISION = r"(?<=[\w$.)\]}\"'`])(?<!\breturn)(?<!\btypeof)\s*+/"
+_TOKEN = re.compile(rf"{_STRING}|{_DIVISION}|{_REGEX}|[\"'`()\[\]{{}},;]|(?<=\w)<[\w\s,.?\[\]<>]{{0,200}}>", re.DOTALL)
 _IS_STRING = re.compile(_STRING, re.DOTALL)
 # Two words in a row, as of a text without its quotes, are no expression, unless a keyword is among them.
 _TWO_WORDS = re.compile(

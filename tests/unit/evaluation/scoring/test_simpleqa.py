@@ -15,7 +15,9 @@ SAMPLE = Sample("Who wrote it?", "Ada Lovelace", "Lovelace")
 
 def scored(reply: str, **params: Any) -> dict[str, Any]:
     async def ask(prompt: str, _sampling: Sampling = GREEDY) -> str:
-        assert all(text in prompt for text in ("Who wrote it?", "Ada Lovelace", "Given answer: Lovelace"))
+        assert all(
+            text in prompt for text in ("Who wrote it?", "Ada Lovelace", "<given_answer>Lovelace</given_answer>")
+        )
         return reply
 
     complete = completed(LLMAsJudgeScoringFnParams(judge_model="judge", **params), SIMPLEQA.defaults)

@@ -21,6 +21,14 @@ from paddock.evaluation.scoring.function_calls import Call, NoCallError
         ("f(a=(x, y) => x == y)", [("f", {"a": "(x, y) => x == y"})]),
         ("f(a=1), g(b=async () => await z())", [("f", {"a": "1"}), ("g", {"b": "async () => await z()"})]),
         ("[]", []),
+        ("f(a=/a\"b/, b=/two words'/gi.test(s))", [("f", {"a": '/a"b/', "b": "/two words'/gi.test(s)"})]),
+        (r"""f(a=[/[/'"\]]/, /\/"/])""", [("f", {"a": r"""[/[/'"\]]/, /\/"/]"""})]),
+        ("f(a=s => { return /[(]/.test(s) })", [("f", {"a": "s => { return /[(]/.test(s) }"})]),
+        ('f(a=1 / 2, b=x/2 + "/" , c=(1)/2)', [("f", {"a": "1 / 2", "b": 'x/2 + "/"', "c": "(1)/2"})]),
+        (
+            "f(a=/home, b=/tmp, c=./x/, d=http://a/b/)",
+            [("f", {"a": "/home", "b": "/tmp", "c": "./x/", "d": "http://a/b/"})],
+        ),
     ],
 )
 def test_calls_are_read_with_their_arguments_as_texts(answer: str, calls: list[tuple[str, dict[str, str]]]) -> None:
@@ -49,6 +57,11 @@ def test_calls_are_read_with_their_arguments_as_texts(answer: str, calls: list[t
         "a " * 30_000,
         "f(x=a" + "<a" * 30_000 + ")g",
         "f(a=1)" + " " * 60_000 + "x",
+        'f(a=/"b)',
+        'f(a=1 / "b/)',
+        "f(a=" + ",/[" * 30_000,
+        "f(a=" + ",/[/" * 30_000,
+        "f(a=1" + " " * 60_000 + "/",
     ],
 )
 def test_what_is_no_call(answer: str) -> None:

@@ -1,4 +1,4 @@
-"""Lines of a body, however the network cuts it."""
+"""Bodies and their lines, however the network cuts them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from paddock.inference import line_stream
-from paddock.inference.line_stream import LineTooLongError, lines
+from paddock.inference.bounded_body import TooLongError, lines, whole
 
 
 class Body:
@@ -24,10 +23,10 @@ class Body:
             yield chunk
 
 
-def read(*chunks: bytes) -> list[bytes]:
+def read(*chunks: bytes, **limits: int) -> list[bytes]:
     async def all_lines() -> list[bytes]:
         body: Any = Body(*chunks)
-        return [line async for line in lines(body)]
+        return [line async for line in lines(body, **limits)]
 
     return asyncio.run(all_lines())
 
@@ -44,8 +43,16 @@ def test_nothing_is_no_line() -> None:
     assert read(b"a\n") == [b"a"]
 
 
-def test_a_line_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line_stream, "MAX_LINE_BYTES", 10)
-    assert read(b"123456789\n123456789\n") == [b"123456789"] * 2
-    with pytest.raises(LineTooLongError):
-        read(b"12345", b"67890", b"1")
+def test_a_line_without_end_is_given_up() -> None:
+    assert read(b"123456789\n123456789\n", max_line_bytes=10) == [b"123456789"] * 2
+    with pytest.raises(TooLongError):
+        read(b"12345", b"67890", b"1", max_line_bytes=10)
+
+
+def test_a_body_without_end_is_given_up() -> None:
+    body: Any = Body(b"12345", b"67890")
+    assert asyncio.run(whole(body, max_bytes=10)) == b"1234567890"
+    with pytest.raises(TooLongError):
+        asyncio.run(whole(body, max_bytes=9))
+    with pytest.raises(TooLongError):
+        read(b"1234\n", b"5678\n", max_bytes=9)
