@@ -43,7 +43,7 @@ class ResultStore:
         self.database = database
 
     def num_scores(self, job_id: str, function_ids: Sequence[str], num_rows: int, chunk_rows: int) -> dict[int, int]:
-        """How many scores by these functions a job has of its first rows, by chunks of so many; chunks without are absent."""
+        """Number of a chunk of so many rows → how many scores by these functions a job has of its first rows there."""
         chunk = (scores.c.row_index // chunk_rows).label("chunk")
         query = sa.select(chunk, sa.func.count()).where(_scores_by(job_id, function_ids, 0, num_rows)).group_by("chunk")
         with self.database.read() as connection:

@@ -256,10 +256,13 @@ class RemoteEngine:
 
     async def _turn(self, limit: AdaptiveLimit, began_at: float) -> None:
         """Wait for a turn of a request that began then. Raises `BackendAwayError` when nobody was answered for too long."""
-        while not limit.is_open:
+        if limit.is_open:  # without a timer, of which there would be one a request
+            return
+        while True:
             try:
                 async with asyncio.timeout(self._give_up_at(limit, began_at) - time.monotonic()):
-                    return await limit.turn()
+                    await limit.turn()
+                    return
             except TimeoutError:
                 if time.monotonic() >= self._give_up_at(limit, began_at):
                     raise self._stays_busy(f"{self._name} is busy.") from None
