@@ -122,6 +122,22 @@ def run_next(resources: Resources, *, on_start: Callable[[Progress], None] | Non
     return complete(resources, progress)
 
 
+def stop_at(step: int) -> Callable[[Progress], None]:
+    """What makes an attempt stop behind this step, given as `on_start`."""
+
+    def prepare(progress: Progress) -> None:
+        note = progress.note_metrics
+
+        def note_and_stop(at: int, **values: Any) -> None:
+            note(at, **values)
+            if at == step:
+                progress.ask_to_stop()
+
+        progress.note_metrics = note_and_stop  # type: ignore[method-assign]
+
+    return prepare
+
+
 def complete(resources: Resources, progress: Progress) -> Job:
     """End a job whose work is done."""
     job = progress.job
