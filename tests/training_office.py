@@ -82,20 +82,7 @@ def dpo_request(job_uuid: str, model: str, config: dict[str, Any], **algorithm: 
 
 
 def submit(resources: Resources, request: dict[str, Any]) -> Job:
-    if "finetuned_model" in request:
-        preference = PreferenceOptimizeRequest.model_validate(request)
-        return training_job.submit_preference(
-            preference,
-            resources.settings,
-            resources.jobs,
-            resources.datasets,
-            resources.checkpoints,
-            resources.inference,
-            resources.scores,
-        )
-    supervised = SupervisedFineTuneRequest.model_validate(request)
-    return training_job.submit_supervised(
-        supervised,
+    own = (
         resources.settings,
         resources.jobs,
         resources.datasets,
@@ -103,6 +90,9 @@ def submit(resources: Resources, request: dict[str, Any]) -> Job:
         resources.inference,
         resources.scores,
     )
+    if "finetuned_model" in request:
+        return training_job.submit_preference(PreferenceOptimizeRequest.model_validate(request), *own)
+    return training_job.submit_supervised(SupervisedFineTuneRequest.model_validate(request), *own)
 
 
 def run(resources: Resources, request: dict[str, Any], *, on_start: Callable[[Progress], None] | None = None) -> Job:
