@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-import threading
 from typing import Any
 
 from aiohttp import web
+
+from app_thread import serving
 
 
 class HubServer:
@@ -21,28 +21,6 @@ class HubServer:
         self.files: dict[str, bytes] = {}
         self.url = ""
         self._uploads: dict[str, bytes] = {}
-        self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> HubServer:
-        self._thread.start()
-        assert self._started.wait(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._start())
-        self._started.set()
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._runner.cleanup())
-        self._loop.close()
-
-    async def _start(self) -> None:
         app = web.Application(client_max_size=64 * 1024 * 1024, middlewares=[self._check_token])
         app.router.add_post("/api/repos/create", self._create)
         app.router.add_post("/api/validate-yaml", self._validate)
@@ -52,10 +30,14 @@ class HubServer:
         app.router.add_put("/upload/{oid}", self._upload)
         app.router.add_get("/api/models/{repo:.+}/tree/{revision}", self._tree)
         app.router.add_get("/api/models/{repo:.+}", self._info)
-        self._runner = web.AppRunner(app)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self._serving = serving(app)
+
+    def __enter__(self) -> HubServer:
+        self.url = self._serving.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._serving.__exit__(*error)
 
     @web.middleware
     async def _check_token(self, request: web.Request, handler: Any) -> web.StreamResponse:

@@ -6,11 +6,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
+
+from app_thread import serving
 
 Answer = Callable[[dict[str, Any]], "str | dict[str, Any] | web.Response"]
 
@@ -27,42 +28,21 @@ class ModelServer:
         self.answer = answer
         self.pause_seconds = pause_seconds
         self.num_left = 0
-        self._port = port
         self._delay_seconds = delay_seconds
         self.requests: list[tuple[str, dict[str, Any], dict[str, str]]] = []
         self.in_flight = 0
         self.max_in_flight = 0
-        self._loop = asyncio.new_event_loop()
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_post("/v1/{path:.*}", self._handle)
+        self._serving = serving(app, port, handler_cancellation=True)
         self.base_url = ""
 
     def __enter__(self) -> ModelServer:
-        self._thread.start()
-        assert self._started.wait(10)
+        self.base_url = f"{self._serving.__enter__()}/v1"
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._start())
-        self._started.set()
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._runner.cleanup())
-        self._loop.close()
-
-    async def _start(self) -> None:
-        app = web.Application(client_max_size=64 * 1024 * 1024)
-        app.router.add_post("/v1/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, handler_cancellation=True)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
-        await site.start()
-        port = self._runner.addresses[0][1]
-        self.base_url = f"http://127.0.0.1:{port}/v1"
+    def __exit__(self, *error: Any) -> None:
+        self._serving.__exit__(*error)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()

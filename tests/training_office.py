@@ -82,20 +82,7 @@ def dpo_request(job_uuid: str, model: str, config: dict[str, Any], **algorithm: 
 
 
 def submit(resources: Resources, request: dict[str, Any]) -> Job:
-    if "finetuned_model" in request:
-        preference = PreferenceOptimizeRequest.model_validate(request)
-        return training_job.submit_preference(
-            preference,
-            resources.settings,
-            resources.jobs,
-            resources.datasets,
-            resources.checkpoints,
-            resources.inference,
-            resources.scores,
-        )
-    supervised = SupervisedFineTuneRequest.model_validate(request)
-    return training_job.submit_supervised(
-        supervised,
+    own = (
         resources.settings,
         resources.jobs,
         resources.datasets,
@@ -103,6 +90,9 @@ def submit(resources: Resources, request: dict[str, Any]) -> Job:
         resources.inference,
         resources.scores,
     )
+    if "finetuned_model" in request:
+        return training_job.submit_preference(PreferenceOptimizeRequest.model_validate(request), *own)
+    return training_job.submit_supervised(SupervisedFineTuneRequest.model_validate(request), *own)
 
 
 def run(resources: Resources, request: dict[str, Any], *, on_start: Callable[[Progress], None] | None = None) -> Job:
@@ -120,6 +110,22 @@ def run_next(resources: Resources, *, on_start: Callable[[Progress], None] | Non
         on_start(progress)
     training_job.run(progress, resources.settings, resources.datasets, resources.checkpoints, resources.inference)
     return complete(resources, progress)
+
+
+def stop_at(step: int) -> Callable[[Progress], None]:
+    """What makes an attempt stop behind this step, given as `on_start`."""
+
+    def prepare(progress: Progress) -> None:
+        note = progress.note_metrics
+
+        def note_and_stop(at: int, **values: Any) -> None:
+            note(at, **values)
+            if at == step:
+                progress.ask_to_stop()
+
+        progress.note_metrics = note_and_stop  # type: ignore[method-assign]
+
+    return prepare
 
 
 def complete(resources: Resources, progress: Progress) -> Job:

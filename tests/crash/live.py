@@ -94,7 +94,7 @@ class LiveWorld:
                 os.kill(server.pid, signal.SIGCONT)
             server.__exit__()
         self.database.close()
-        self._model_server.__exit__()
+        self._model_server.__exit__(None, None, None)
         os.environ.clear()
         os.environ.update(self._environment)
 

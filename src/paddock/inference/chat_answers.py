@@ -160,6 +160,7 @@ def _chat_log_probs(tokens: Sequence[ChosenToken]) -> ChatLogProbs:
                 ],
             )
             for token in tokens
+            if token.logprob is not None  # as it may be in completions alone
         ]
     )
 
@@ -172,6 +173,9 @@ def _text_log_probs(tokens: Sequence[ChosenToken], offset: int) -> TextLogProbs:
     return TextLogProbs(
         tokens=[token.token for token in tokens],
         token_logprobs=[token.logprob for token in tokens],
-        top_logprobs=[{likely.token: likely.logprob for likely in token.likeliest} for token in tokens],
+        top_logprobs=[
+            None if token.logprob is None else {likely.token: likely.logprob for likely in token.likeliest}
+            for token in tokens
+        ],
         text_offset=offsets,
     )

@@ -33,7 +33,6 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "reasoning_effort": (),
     "verbosity": (),
     "web_search_options": (),
-    "echo": (False,),
     "suffix": ("",),
     "best_of": (1,),
 }
@@ -111,6 +110,8 @@ _FUNCTION_FIELDS = {"name", "description", "parameters", "strict"}
 def samplings_of(body: ChatCompletionRequest | CompletionRequest) -> list[Sampling]:
     """How each of the `n` choices is drawn; with a seed, each from the next one, for else all would be the same."""
     max_tokens, response_format = body.max_tokens, None
+    if max_tokens == 0 and isinstance(body, CompletionRequest) and not body.echo:
+        raise InvalidRequestError("`max_tokens: 0` goes with `echo: true`.", pointer="/max_tokens")
     if isinstance(body, ChatCompletionRequest):
         max_tokens, response_format = body.max_completion_tokens or max_tokens, _response_format(body)
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())

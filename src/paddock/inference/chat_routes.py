@@ -68,7 +68,9 @@ async def create_completion(
     samplings = samplings_of(body)
     model, engine = await _find(inference, body.model)
     calls: list[Call] = [
-        functools.partial(engine.complete, model, prompt, sampling) for prompt in prompts for sampling in samplings
+        functools.partial(engine.complete, model, prompt, sampling, echo=bool(body.echo))
+        for prompt in prompts
+        for sampling in samplings
     ]
     head = _head(body, "cmpl", "text_completion")
     if body.stream:

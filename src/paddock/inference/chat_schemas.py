@@ -156,8 +156,11 @@ class CompletionRequest(GenerationRequest):
     """A text, or several, to be continued."""
 
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=64)]
+    max_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
+        default=None, description="0 goes with `echo`."
+    )
     logprobs: Annotated[int, Field(ge=0, le=5)] | Literal[False] | None = None
-    echo: Any = None
+    echo: bool | None = None
     suffix: Any = None
     best_of: Any = None
 
@@ -198,11 +201,12 @@ class ChatLogProbs(Schema):
 
 
 class TextLogProbs(Schema):
-    """The tokens of a continuation, and where in its text each begins."""
+    """The tokens of a continuation, and where in its text each begins. An echoed prompt's first token has no
+    log-probability."""
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 

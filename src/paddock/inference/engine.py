@@ -41,10 +41,11 @@ class LikelyToken:
 
 @dataclass(frozen=True)
 class ChosenToken:
-    """A token of an answer, and the likeliest in its place."""
+    """A token of an answer, and the likeliest in its place. The first token of an echoed prompt has no log-probability:
+    nothing stands before it."""
 
     token: str
-    logprob: float
+    logprob: float | None
     bytes: list[int] | None = None
     likeliest: tuple[LikelyToken, ...] = ()
 
@@ -149,9 +150,10 @@ class Engine(Protocol):
         ...
 
     async def complete(
-        self, model: Model, prompt: str, sampling: Sampling, *, on_piece: OnPiece | None = None
+        self, model: Model, prompt: str, sampling: Sampling, *, echo: bool = False, on_piece: OnPiece | None = None
     ) -> Generation:
-        """The model's continuation of a text, with no template; `on_piece` as for a chat."""
+        """The model's continuation of a text, with no template; `on_piece` as for a chat. With `echo` the answer's text and
+        tokens begin with the prompt's, and it may end there (`max_tokens` 0)."""
         ...
 
     async def log_likelihoods(self, model: Model, context: str, continuations: Sequence[str]) -> Likelihoods:

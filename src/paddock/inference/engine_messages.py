@@ -57,11 +57,12 @@ class ChatRequest(msgspec.Struct, frozen=True, tag="chat"):
 
 
 class CompletionRequest(msgspec.Struct, frozen=True, tag="completion"):
-    """Continue a text; `in_pieces` as in a chat."""
+    """Continue a text, and with `echo` tell its own tokens too; `in_pieces` as in a chat."""
 
     model: LocalModel
     prompt: str
     sampling: Sampling
+    echo: bool = False
     in_pieces: bool = False
 
 

@@ -98,10 +98,10 @@ class LocalEngine:
         return await self._generate(request, on_piece)
 
     async def complete(
-        self, model: Model, prompt: str, sampling: Sampling, *, on_piece: OnPiece | None = None
+        self, model: Model, prompt: str, sampling: Sampling, *, echo: bool = False, on_piece: OnPiece | None = None
     ) -> Generation:
         """See `Engine`."""
-        request = CompletionRequest(self._files(model), prompt, sampling, in_pieces=on_piece is not None)
+        request = CompletionRequest(self._files(model), prompt, sampling, echo=echo, in_pieces=on_piece is not None)
         return await self._generate(request, on_piece)
 
     async def log_likelihoods(self, model: Model, context: str, continuations: Sequence[str]) -> Likelihoods:

@@ -127,13 +127,18 @@ class RemoteEngine:
         return await self._generate("chat/completions", body, on_piece)
 
     async def complete(
-        self, model: Model, prompt: str, sampling: Sampling, *, on_piece: OnPiece | None = None
+        self, model: Model, prompt: str, sampling: Sampling, *, echo: bool = False, on_piece: OnPiece | None = None
     ) -> Generation:
         """See `Engine`."""
         body = {"model": model.provider_model_id, "prompt": prompt} | _sampling_fields(sampling)
         if sampling.num_likely is not None:
             body |= {"logprobs": sampling.num_likely}
-        return await self._generate("completions", body, on_piece)
+        if echo:
+            body |= {"echo": True}
+        generation = await self._generate("completions", body, on_piece)
+        if echo and not generation.text.startswith(prompt):
+            raise InvalidRequestError(f"{self._name} does not echo a prompt.", pointer="/echo")
+        return generation
 
     async def log_likelihoods(self, model: Model, context: str, continuations: Sequence[str]) -> Likelihoods:
         """See `Engine`. All in one request: the context by itself, which tells how many tokens it has, then the whole

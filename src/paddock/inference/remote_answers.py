@@ -153,7 +153,6 @@ class Written:
         return [
             ChosenToken(token, logprob, None, tuple(LikelyToken(*pair) for pair in (likely or {}).items()))
             for token, logprob, likely in zip(log_probs.tokens, log_probs.token_logprobs, likeliest, strict=True)
-            if logprob is not None
         ]
 
     def generation(self, seconds: float) -> Generation:

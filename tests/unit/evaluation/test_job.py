@@ -23,6 +23,10 @@ from paddock.jobs.states import JobStatus
 
 MakeWorld = Callable[..., World]
 
+JUDGED = {
+    "llm-as-judge::base": {"type": "llm_as_judge", "judge_model": "judge", "prompt_template": "{generated_answer}?"}
+}
+
 
 def capitals(num_rows: int) -> list[dict[str, Any]]:
     return [{"question": f"q{i}", "answer": f"a{i}"} for i in range(num_rows)]
@@ -91,10 +95,7 @@ def test_a_stopped_job_goes_on_and_asks_for_each_row_once(make_world: MakeWorld)
     world = make_world(reply)
     world.add_dataset(capitals(30))
     world.add_benchmark("basic::equality", "llm-as-judge::base")
-    judge = {
-        "llm-as-judge::base": {"type": "llm_as_judge", "judge_model": "judge", "prompt_template": "{generated_answer}?"}
-    }
-    job_id = world.submit({**candidate(), "scoring_params": judge})
+    job_id = world.submit({**candidate(), "scoring_params": JUDGED})
 
     def hold(first: Progress) -> None:
         nonlocal progress
@@ -256,10 +257,7 @@ def test_wrong_settings_of_a_judge_fail_the_job_at_once(make_world: MakeWorld) -
     world = make_world(lambda body: refusal(401, "no") if body["model"] == "judge" else right(body))
     world.add_dataset(capitals(60))
     world.add_benchmark("llm-as-judge::base")
-    judge = {
-        "llm-as-judge::base": {"type": "llm_as_judge", "judge_model": "judge", "prompt_template": "{generated_answer}?"}
-    }
-    job = world.run(world.submit({**candidate(), "scoring_params": judge}))
+    job = world.run(world.submit({**candidate(), "scoring_params": JUDGED}))
     assert (job.status, job.retryable, job.attempt) == (JobStatus.FAILED, False, 1)
     assert "`api_key`" in (job.error or "")
     assert result(world, job.job_id)["scores"]["llm-as-judge::base"]["score_rows"][0]["score"] is None
@@ -413,10 +411,7 @@ def test_a_judge_that_is_away_leaves_the_answers_to_be_judged_later(make_world: 
     world = make_world(reply)
     world.add_dataset(capitals(60))
     world.add_benchmark("basic::equality", "llm-as-judge::base")
-    judge = {
-        "llm-as-judge::base": {"type": "llm_as_judge", "judge_model": "judge", "prompt_template": "{generated_answer}?"}
-    }
-    job_id = world.submit({**candidate(), "scoring_params": judge})
+    job_id = world.submit({**candidate(), "scoring_params": JUDGED})
     job = world.run(job_id)
     assert (job.status, job.progress_done) == (JobStatus.SCHEDULED, 0)
     before = [row for row in result(world, job_id)["generations"] if row["generated_answer"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +17,8 @@ from app_server import AppServer
 from inference_world import LocalWorld, make_app, remote_engine
 from model_server import ModelServer, last_user_text
 from paddock.egress import Egress
-from paddock.inference.engine import Model
+from paddock.errors import InvalidRequestError
+from paddock.inference.engine import Model, Sampling
 from paddock.inference.local import LocalEngine
 from paddock.settings import Settings
 from paddock.storage.database import Database
@@ -159,7 +161,7 @@ def test_no_count_is_no_usage(settings: Settings, database: Database) -> None:
         (COMPLETIONS, {"logprobs": 6}, "/logprobs"),
         (COMPLETIONS, {"logprobs": True}, "/logprobs"),
         (COMPLETIONS, {"suffix": "."}, "/suffix"),
-        (COMPLETIONS, {"echo": True}, "/echo"),
+        (COMPLETIONS, {"echo": "yes"}, "/echo"),
         (COMPLETIONS, {"best_of": 3}, "/best_of"),
         (COMPLETIONS, {"prompt": []}, "/prompt"),
         (COMPLETIONS, {"prompt": [1, 2]}, "/prompt"),
@@ -254,6 +256,68 @@ def test_log_probabilities_of_a_local_model(openai: OpenAI) -> None:
     assert all(len(likely) <= 2 for likely in text.logprobs.top_logprobs or ())
     assert (text.logprobs.text_offset or ())[:2] == [0, len((text.logprobs.tokens or ())[0])]
     assert openai.completions.create(**greedy, prompt="abc").choices[0].logprobs is None
+
+
+def test_a_local_model_echoes_the_prompt(openai: OpenAI, local_world: LocalWorld) -> None:
+    prompt, more = "abc def", " ghi jk"
+    body: dict[str, Any] = {"model": "tiny", "prompt": prompt + more, "temperature": 0, "logprobs": 2, "echo": True}
+    alone = openai.completions.create(**body, max_tokens=0)
+    choice = alone.choices[0]
+    assert (choice.text, choice.finish_reason) == (prompt + more, "length")
+    assert alone.usage is not None
+    assert alone.usage.completion_tokens == 0
+    assert choice.logprobs is not None
+    tokens, log_probs = choice.logprobs.tokens or [], choice.logprobs.token_logprobs or []
+    assert len(tokens) == len(log_probs) == len(choice.logprobs.top_logprobs or ()) == alone.usage.prompt_tokens
+    first: tuple[Any, Any] = (log_probs[0], (choice.logprobs.top_logprobs or [{}])[0])
+    assert first == (None, None)
+    expected = local_world.ask(lambda engine: engine.log_likelihoods(local_world.tiny, prompt, [more]))
+    assert sum(log_probs[-expected.num_tokens[0] :]) == pytest.approx(expected.log_likelihoods[0], abs=1e-4)
+
+    goes_on = openai.completions.create(**body, max_tokens=4).choices[0]
+    continuation = openai.completions.create(**(body | {"echo": False}), max_tokens=4).choices[0]
+    assert goes_on.text == choice.text + continuation.text
+    assert goes_on.logprobs is not None
+    assert continuation.logprobs is not None
+    assert (goes_on.logprobs.tokens or [])[len(tokens) :] == continuation.logprobs.tokens
+    assert (goes_on.logprobs.token_logprobs or [])[1:] == pytest.approx(
+        log_probs[1:] + (continuation.logprobs.token_logprobs or []), abs=1e-4
+    )
+    chunks = [chunk.choices[0] for chunk in openai.completions.create(**body, max_tokens=4, stream=True)]
+    assert "".join(chunk.text for chunk in chunks) == goes_on.text
+    assert [t for c in chunks if c.logprobs for t in c.logprobs.tokens or ()] == goes_on.logprobs.tokens
+    assert openai.completions.create(model="tiny", prompt="abc", max_tokens=0, echo=True).choices[0].text == "abc"
+
+
+def test_a_prompt_that_fills_the_context_is_echoed(local_world: LocalWorld) -> None:
+    def ask(prompt: str, max_tokens: int) -> str:
+        sampling = Sampling(max_tokens=max_tokens, num_likely=0)
+        return local_world.ask(lambda engine: engine.complete(local_world.tiny, prompt, sampling, echo=True)).text
+
+    with pytest.raises(InvalidRequestError) as caught:
+        ask("x" * 600, 0)
+    num_tokens, context = map(int, re.findall(r"\d+", caught.value.detail))
+    prompt = "x" * (context - (num_tokens - 600))
+    assert ask(prompt, 0) == prompt
+    with pytest.raises(InvalidRequestError, match=f"has {context} tokens, and the context of tiny holds {context}"):
+        ask(prompt, 1)
+
+
+def test_a_remote_model_echoes_the_prompt(client: TestClient, lab: ModelServer) -> None:
+    log_probs = {
+        "tokens": ["a", " b"],
+        "token_logprobs": [None, -0.5],
+        "top_logprobs": [None, {" b": -0.5}],
+        "text_offset": [0, 1],
+    }
+    lab.answer = lambda _body: {"choices": [{"text": "a b", "finish_reason": "length", "logprobs": log_probs}]}
+    body = {"model": "judge", "prompt": "a b", "echo": True, "max_tokens": 0, "logprobs": 1}
+    choice = client.post(COMPLETIONS, json=body).json()["choices"][0]
+    assert (choice["text"], choice["logprobs"]) == ("a b", log_probs)
+    asked = lab.requests[-1][1]
+    assert (asked["echo"], asked["max_tokens"], asked["logprobs"]) == (True, 0, 1)
+    refused = client.post(COMPLETIONS, json=body | {"prompt": "another"})
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (400, "/echo")
 
 
 def test_openais_client_gets_json_of_a_schema(openai: OpenAI) -> None:

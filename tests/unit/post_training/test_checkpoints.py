@@ -21,7 +21,7 @@ from paddock.post_training import job as training_job
 from paddock.storage.data_dir import folder_name
 from paddock.wiring import Resources
 from tiny_models import make_llama
-from training_office import LORA, add_dataset, chats, run, sft_request, submit, training
+from training_office import LORA, add_dataset, chats, run, sft_request, stop_at, submit, training
 
 
 @pytest.fixture(autouse=True)
@@ -104,14 +104,7 @@ def test_an_attempt_that_is_over_publishes_nothing_and_cleans_up(resources: Reso
 
 def test_a_cancelled_job_leaves_no_resume_point_for_long(resources: Resources) -> None:
     progress = _start(resources, sft_request("tune", training("chats")))
-    note = progress.note_metrics
-
-    def note_and_stop(step: int, **values: Any) -> None:
-        note(step, **values)
-        if step == 3:
-            progress.ask_to_stop()
-
-    progress.note_metrics = note_and_stop  # type: ignore[method-assign]
+    stop_at(3)(progress)
     with pytest.raises(StopRequestedError):
         _run(resources, progress)
     folder = resources.checkpoints.resume_point("tune")

@@ -18,7 +18,7 @@ from paddock.post_training.recipes import sft
 from paddock.post_training.team import Team
 from paddock.settings import Settings
 from paddock.wiring import Resources
-from training_office import LORA, add_dataset, chats, run, sft_request, submit, training
+from training_office import LORA, add_dataset, chats, run, sft_request, stop_at, submit, training
 
 
 @pytest.fixture(autouse=True)
@@ -27,19 +27,13 @@ def gpu(monkeypatch: pytest.MonkeyPatch, resources: Resources) -> None:
     add_dataset(resources, "chats", chats(12))
 
 
-def _attempt(resources: Resources, request: dict[str, Any], *, stop_at: int | None = None) -> None:
+def _attempt(resources: Resources, request: dict[str, Any], *, stop_step: int | None = None) -> None:
     submit(resources, request)
     claimed = resources.jobs.claim(worker_id="test", lease_seconds=600)
     assert claimed is not None
     progress = Progress(claimed, resources.jobs)
-    note = progress.note_metrics
-
-    def note_and_stop(step: int, **values: Any) -> None:
-        note(step, **values)
-        if step == stop_at:
-            progress.ask_to_stop()
-
-    progress.note_metrics = note_and_stop  # type: ignore[method-assign]
+    if stop_step is not None:
+        stop_at(stop_step)(progress)
     start = source.resolve(resources.inference.find("tiny"), resources.checkpoints.root, "/model")
     attempt = Attempt(
         progress,
@@ -82,7 +76,7 @@ def test_losses_are_near_those_of_fp32_and_it_resumes_to_the_bit(
     config["optimizer_config"]["lr"] = 1e-3
     run(resources, sft_request("exact", config | {"dtype": "fp32"}, algorithm_config=algorithm))
     _attempt(resources, sft_request("half", config, algorithm_config=algorithm))
-    _attempt(resources, sft_request("resumed", config, algorithm_config=algorithm), stop_at=4)
+    _attempt(resources, sft_request("resumed", config, algorithm_config=algorithm), stop_step=4)
     _attempt(resources, sft_request("resumed", config, algorithm_config=algorithm))
     series = {name: list(resources.jobs.metrics(name)) for name in ("exact", "half", "resumed")}
     losses = {name: [point["loss"] for point in points] for name, points in series.items()}

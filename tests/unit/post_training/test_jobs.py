@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from paddock.jobs import states
-from paddock.jobs.progress import Progress, StopRequestedError
+from paddock.jobs.progress import StopRequestedError
 from paddock.jobs.states import JobStatus
 from paddock.wiring import Resources
-from training_office import LORA, add_dataset, chats, dpo_request, pairs, run, sft_request, training
+from training_office import LORA, add_dataset, chats, dpo_request, pairs, run, sft_request, stop_at, training
 
 
 def _series(resources: Resources, job_id: str, name: str) -> list[float]:
@@ -110,19 +110,6 @@ def test_a_stopped_job_ends_with_the_same_hash(resources: Resources, method: str
     undisturbed = run(resources, sft_request("one", config, algorithm_config=algorithm))
     assert undisturbed.status is JobStatus.COMPLETED
 
-    def stop_at(step: int) -> Any:
-        def prepare(progress: Progress) -> None:
-            report = progress.report
-
-            def report_and_stop(done: int, total: int | None, unit: str, *, now: bool = False) -> None:
-                report(done, total, unit, now=True)
-                if done == step:
-                    progress.ask_to_stop()
-
-            progress.report = report_and_stop  # type: ignore[method-assign]
-
-        return prepare
-
     # Stopped once in the middle of the first epoch, once right at its end.
     for step in (2, 4):
         with pytest.raises(StopRequestedError):
@@ -177,18 +164,8 @@ def test_dpo_resumes_with_its_first_reference(resources: Resources, loss_type: s
     algorithm = {"lora": LORA | {"dropout": 0.1}, "loss_type": loss_type}
     run(resources, dpo_request("one", "tiny", config, **algorithm))
 
-    def stop(progress: Progress) -> None:
-        note = progress.note_metrics
-
-        def note_and_stop(step: int, **values: Any) -> None:
-            note(step, **values)
-            if step == 2:
-                progress.ask_to_stop()
-
-        progress.note_metrics = note_and_stop  # type: ignore[method-assign]
-
     with pytest.raises(StopRequestedError):
-        run(resources, dpo_request("two", "tiny", config, **algorithm), on_start=stop)
+        run(resources, dpo_request("two", "tiny", config, **algorithm), on_start=stop_at(2))
     with resources.database.write() as connection:
         states.hand_back(connection, resources.database.now(), "two", 1)
     run(resources, dpo_request("two", "tiny", config, **algorithm))

@@ -21,7 +21,7 @@ from paddock.jobs.states import JobStatus
 from paddock.post_training import job as training_job
 from paddock.settings import Settings
 from paddock.wiring import Resources
-from training_office import LORA, add_dataset, chats, dpo_request, pairs, run, sft_request, submit, training
+from training_office import LORA, add_dataset, chats, dpo_request, pairs, run, sft_request, stop_at, submit, training
 
 _CHILD = """
 import pathlib, sys
@@ -112,23 +112,9 @@ def test_sigkill_changes_no_bit(tmp_path: Path, tiny_llama: Path, kind: str, kil
     killed.database.close()
 
 
-def _stop_at(step: int) -> Any:
-    def prepare(progress: Progress) -> None:
-        note = progress.note_metrics
-
-        def note_and_stop(at: int, **values: Any) -> None:
-            note(at, **values)
-            if at == step:
-                progress.ask_to_stop()
-
-        progress.note_metrics = note_and_stop  # type: ignore[method-assign]
-
-    return prepare
-
-
 def _stop_and_hand_back(resources: Resources, request: dict[str, Any], step: int) -> None:
     with pytest.raises(StopRequestedError):
-        run(resources, request, on_start=_stop_at(step))
+        run(resources, request, on_start=stop_at(step))
     job = resources.jobs.get(request["job_uuid"])
     with resources.database.write() as connection:
         states.hand_back(connection, resources.database.now(), job.job_id, job.attempt)
@@ -187,7 +173,7 @@ def test_a_job_whose_lease_is_lost_keeps_no_state(resources: Resources) -> None:
     kept = resources.checkpoints.resume_point("job")
     asleep.report = lambda *_args, **_more: None  # type: ignore[method-assign]
     asleep.set_resources = lambda **_more: None  # type: ignore[method-assign]
-    _stop_at(4)(asleep)
+    stop_at(4)(asleep)
     with pytest.raises(LostLeaseError):
         training_job.run(asleep, resources.settings, resources.datasets, resources.checkpoints, resources.inference)
     assert resources.checkpoints.resume_point("job") == kept

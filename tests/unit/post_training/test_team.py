@@ -18,11 +18,11 @@ from paddock import wiring
 from paddock.errors import InvalidRequestError, PaddockError
 from paddock.inference.engine import Model
 from paddock.jobs import states
-from paddock.jobs.progress import Progress, StopRequestedError
+from paddock.jobs.progress import StopRequestedError
 from paddock.post_training import team
 from paddock.wiring import Resources
 from tiny_models import make_llama
-from training_office import LORA, add_dataset, chats, dpo_request, pairs, run, sft_request, submit, training
+from training_office import LORA, add_dataset, chats, dpo_request, pairs, run, sft_request, stop_at, submit, training
 
 # Each job starts a process, which loads torch anew.
 pytestmark = pytest.mark.timeout(900)
@@ -114,18 +114,8 @@ def test_two_that_were_stopped_end_with_the_same_bits(resources: Resources, two:
     algorithm = LORA | {"dropout": 0.2}
     run(two, sft_request("one", config, algorithm_config=algorithm))
 
-    def stop(progress: Progress) -> None:
-        note = progress.note_metrics
-
-        def note_and_stop(step: int, **values: Any) -> None:
-            note(step, **values)
-            if step == 2:
-                progress.ask_to_stop()
-
-        progress.note_metrics = note_and_stop  # type: ignore[method-assign]
-
     with pytest.raises(StopRequestedError):
-        run(two, sft_request("two", config, algorithm_config=algorithm), on_start=stop)
+        run(two, sft_request("two", config, algorithm_config=algorithm), on_start=stop_at(2))
     with resources.database.write() as connection:
         states.hand_back(connection, resources.database.now(), "two", 1)
     finished = run(two, sft_request("two", config, algorithm_config=algorithm))

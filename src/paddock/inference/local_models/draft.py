@@ -48,7 +48,9 @@ class Draft:
         prompt_ids: list[int],
         end_ids: frozenset[int],
         calling: Calling | None = None,
+        of_prompt: Sequence[Choice] = (),
     ) -> None:
+        """`of_prompt` is what the model makes of the prompt's tokens but the first, for who wants them echoed."""
         assert isinstance(work.request, ChatRequest | CompletionRequest)
         self._work = work
         self._tokenizer = tokenizer
@@ -71,6 +73,15 @@ class Draft:
         self._text = ""
         self._num_sent = 0
         self._num_choices_sent = 0
+        self._echo = ""
+        self._echoed: tuple[ChosenToken, ...] = ()
+        if isinstance(work.request, CompletionRequest) and work.request.echo:
+            self._echo = work.request.prompt
+            if self._wants_tokens:
+                first, first_data = self._text_and_bytes(prompt_ids[0])
+                self._echoed = (ChosenToken(first, None, first_data), *map(self._chosen, of_prompt))
+            if work.pieces is not None:
+                work.pieces.put(self._echo, self._echoed)
 
     def is_stopped(self, ids: list[int]) -> bool:
         """Whether the generated tokens hold a stop sequence."""
@@ -95,7 +106,7 @@ class Draft:
 
     def finish(self, ids: list[int], choices: list[Choice], reason: str, num_prefilled_tokens: int = 0) -> None:
         """The answer is whole."""
-        has_end = ids[-1] in self._end_ids
+        has_end = bool(ids) and ids[-1] in self._end_ids
         text = _cut(self._whole_text(ids[:-1] if has_end else ids), self._stop)
         calls: tuple[ToolCall, ...] = ()
         if self._calling is not None:
@@ -108,12 +119,12 @@ class Draft:
             self._send(len(text), choices)
         self._work.finish(
             GenerationAnswer(
-                text=text,
+                text=self._echo + text,
                 finish_reason="tool_calls" if calls else reason,
                 num_prompt_tokens=self._num_prompt_tokens,
                 num_generated_tokens=len(ids),
                 num_prefilled_tokens=num_prefilled_tokens,
-                tokens=tuple(map(self._chosen, choices)) if self._wants_tokens else None,
+                tokens=(*self._echoed, *map(self._chosen, choices)) if self._wants_tokens else None,
                 tool_calls=calls,
             )
         )

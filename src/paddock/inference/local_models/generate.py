@@ -43,6 +43,13 @@ class Choice(NamedTuple):
     logprob: float
     likeliest: list[tuple[int, float]]
 
+    @classmethod
+    def of(cls, token_id: int, log_probs_V: torch.Tensor, num_likely: int) -> Choice:
+        """A token among all, with so many of the likeliest."""
+        top = log_probs_V.topk(min(num_likely, len(log_probs_V)))
+        likeliest = list(zip(top.indices.tolist(), top.values.tolist(), strict=True))
+        return cls(token_id, float(log_probs_V[token_id]), likeliest)
+
 
 @dataclass(eq=False)
 class Sequence:
@@ -294,11 +301,5 @@ def _choose(rows: list[Sequence], logits_BV: torch.Tensor) -> list[bool]:
             logits_BV[row] = sequence.constraint.limit(logits_BV[row])
     tokens = sampling.choose(logits_BV, [sequence.knobs for sequence in rows]).tolist()
     for row, log_probs_V in noted.items():
-        rows[row].choices.append(_choice(tokens[row], log_probs_V, rows[row].num_likely or 0))
+        rows[row].choices.append(Choice.of(tokens[row], log_probs_V, rows[row].num_likely or 0))
     return [sequence.accept(token_id) for sequence, token_id in zip(rows, tokens, strict=True)]
-
-
-def _choice(token_id: int, log_probs_V: torch.Tensor, num_likely: int) -> Choice:
-    top = log_probs_V.topk(min(num_likely, len(log_probs_V)))
-    likeliest = list(zip(top.indices.tolist(), top.values.tolist(), strict=True))
-    return Choice(token_id, float(log_probs_V[token_id]), likeliest)

@@ -22,13 +22,12 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Auto
 from paddock.errors import InvalidRequestError
 from paddock.inference.engine import Likelihoods, Sampling
 from paddock.inference.engine_messages import ChatRequest, CompletionRequest, LikelihoodRequest
-from paddock.inference.local_models import generate, images, model_files
+from paddock.inference.local_models import generate, images, likelihood, model_files
 from paddock.inference.local_models.adapters import Adapters
 from paddock.inference.local_models.constraint import Constraint, Constraints
 from paddock.inference.local_models.draft import Calling, Draft
 from paddock.inference.local_models.forward import has_cache
-from paddock.inference.local_models.generate import Sequence
-from paddock.inference.local_models.likelihood import log_likelihoods
+from paddock.inference.local_models.generate import Choice, Sequence
 from paddock.inference.local_models.queue import Work
 from paddock.inference.local_models.sampling import Knobs
 from paddock.inference.local_models.tool_calls import form_of, turns_for_template
@@ -127,7 +126,10 @@ class LanguageModel:
         """Answer chats and completions, and those that `more(limit)` gives meanwhile."""
         with self.active() as model:
             generate.generate(
-                model, self._sequences(works), lambda limit: self._sequences(more(limit)), max_rows=max_rows
+                model,
+                self._sequences(model, works),
+                lambda limit: self._sequences(model, more(limit)),
+                max_rows=max_rows,
             )
 
     def tell_likelihoods(self, works: list[Work]) -> None:
@@ -164,7 +166,7 @@ class LanguageModel:
                 )
             is_truncated = is_truncated or (room is not None and len(prefix_ids) > room)
             pairs.append((prefix_ids if room is None else prefix_ids[-room:], continuation_ids))
-        found = log_likelihoods(model, pairs)
+        found = likelihood.log_likelihoods(model, pairs)
         return Likelihoods(found, [len(continuation_ids) for _, continuation_ids in pairs], is_truncated)
 
     def _first_id(self) -> int:
@@ -175,16 +177,20 @@ class LanguageModel:
             raise InvalidRequestError(f"The context is empty, and {self.model_id} has no token for a text's beginning.")
         return int(known)
 
-    def _sequences(self, works: list[Work]) -> list[Sequence]:
+    def _sequences(self, model: Any, works: list[Work]) -> list[Sequence]:
         sequences = []
         for work in works:
             try:
-                sequences.append(self._sequence(work))
+                sequence = self._sequence(model, work)
             except InvalidRequestError as error:
                 work.fail(error)
+                continue
+            if sequence is not None:
+                sequences.append(sequence)
         return sequences
 
-    def _sequence(self, work: Work) -> Sequence:
+    def _sequence(self, model: Any, work: Work) -> Sequence | None:
+        """None for what is answered by now: an echo, and nothing behind it."""
         request = work.request
         assert isinstance(request, ChatRequest | CompletionRequest)
         sampling = request.sampling
@@ -198,10 +204,17 @@ class LanguageModel:
         # A stop sequence that is one special token never shows in the text: it ends the answer like the model's own.
         special_ids = self.tokenizer.get_added_vocab()
         end_ids = self._end_ids | {special_ids[text] for text in sampling.stop if text in special_ids}
-        draft = Draft(work, self.tokenizer, prompt_ids, end_ids, calling)
+        max_new_tokens = self._max_new_tokens(len(prompt_ids), sampling.max_tokens)
+        of_prompt: list[Choice] = []
+        if isinstance(request, CompletionRequest) and request.echo and sampling.num_likely is not None:
+            of_prompt = likelihood.of_prompt(model, prompt_ids, sampling.num_likely)
+        draft = Draft(work, self.tokenizer, prompt_ids, end_ids, calling, of_prompt)
+        if max_new_tokens == 0:
+            draft.finish([], [], "length")
+            return None
         sequence = Sequence(
             prompt_ids=prompt_ids,
-            max_new_tokens=self._max_new_tokens(len(prompt_ids), sampling.max_tokens),
+            max_new_tokens=max_new_tokens,
             knobs=self._knobs(sampling),
             end_ids=end_ids,
             is_stopped=draft.is_stopped,
@@ -308,10 +321,10 @@ class LanguageModel:
         return ids
 
     def _max_new_tokens(self, num_prompt_tokens: int, asked: int | None) -> int:
-        wanted: int = asked or self._defaults.max_new_tokens or DEFAULT_MAX_TOKENS
+        wanted: int = (self._defaults.max_new_tokens or DEFAULT_MAX_TOKENS) if asked is None else asked
         if self.context is None:
             return wanted
-        if num_prompt_tokens >= self.context:
+        if num_prompt_tokens + min(wanted, 1) > self.context:
             raise InvalidRequestError(
                 f"The prompt has {num_prompt_tokens} tokens, and the context of {self.model_id} holds {self.context} "
                 "for prompt and answer together."

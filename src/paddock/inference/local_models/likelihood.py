@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from paddock.inference.local_models.forward import forward, pad_left
+from paddock.inference.local_models.generate import Choice
 
 _MAX_POSITIONS = 16_384
 """Rows times columns of one pass: it bounds the memory of activations."""
@@ -48,3 +49,23 @@ def log_likelihoods(model: Any, pairs: Sequence[tuple[Ids, Ids]]) -> list[float]
                     last_TV = log_probs_TV[-len(ids) :]
                     sums[index] = math.fsum(last_TV[range(len(ids)), ids].tolist())
     return sums
+
+
+def of_prompt(model: Any, ids: Ids, num_likely: int) -> list[Choice]:
+    """What the model makes of each token but the first, given those before it. A long text is read in parts.
+
+    Raises `BackendError` if the model computes something that is not a number."""
+    size = max(1, _MAX_LOGITS // model.config.get_text_config().vocab_size)
+    choices: list[Choice] = []
+    cache = None
+    with torch.inference_mode():
+        # The last token is never read, only expected.
+        ids_1T, mask_1T = pad_left([ids[:-1]], next(model.parameters()).device)
+        for start in range(0, len(ids) - 1, size):
+            end = min(start + size, len(ids) - 1)
+            logits_1TV, cache = forward(
+                model, ids_1T[:, start:end], mask_1T[:, :end], num_logits=end - start, cache=cache, use_cache=True
+            )
+            expected = zip(ids[start + 1 : end + 1], logits_1TV[0].log_softmax(dim=-1), strict=True)
+            choices += [Choice.of(token_id, log_probs_V, num_likely) for token_id, log_probs_V in expected]
+    return choices

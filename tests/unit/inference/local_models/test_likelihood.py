@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from paddock.inference.local_models import likelihood
-from paddock.inference.local_models.likelihood import log_likelihoods
+from paddock.inference.local_models.likelihood import log_likelihoods, of_prompt
 
 LONG = list(range(50, 90))
 PAIRS = [
@@ -36,3 +36,16 @@ def test_log_likelihoods(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, max_
     expected = [plain(model, *pair) for pair in PAIRS]
     assert log_likelihoods(model, PAIRS) == pytest.approx(expected, abs=1e-4)
     assert len(set(expected)) == len(PAIRS)
+
+
+@pytest.mark.parametrize("max_logits", [2**27, 7 * 512])
+def test_a_prompt_read_whole_and_in_parts(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, max_logits: int) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
+    monkeypatch.setattr(likelihood, "_MAX_LOGITS", max_logits)
+    assert max_logits // model.config.vocab_size in range(2, len(LONG)) or max_logits == 2**27
+    choices = of_prompt(model, LONG, num_likely=2)
+    assert [choice.token_id for choice in choices] == LONG[1:]
+    expected = [plain(model, LONG[:end], [LONG[end]]) for end in range(1, len(LONG))]
+    assert [choice.logprob for choice in choices] == pytest.approx(expected, abs=1e-4)
+    assert all(choice.likeliest[0][1] >= choice.logprob for choice in choices)
+    assert of_prompt(model, [5], num_likely=2) == []

@@ -22,7 +22,7 @@ from paddock.post_training.loggers.logger import Run
 from paddock.post_training.loggers.mirror import Mirror
 from paddock.post_training.loggers.tensorboard import TensorBoard
 from paddock.wiring import Resources
-from training_office import add_dataset, chats, run, sft_request, training
+from training_office import add_dataset, chats, run, sft_request, stop_at, training
 
 SERIES = ("loss", "lr", "grad_norm", "tokens_per_second", "memory_bytes", "epoch", "validation_loss", "perplexity")
 
@@ -57,23 +57,9 @@ def _equal(found: dict[str, list[tuple[int, float]]], expected: dict[str, list[t
         assert [v for _, v in found[name]] == pytest.approx([v for _, v in values], rel=1e-6)
 
 
-def _stop_at(step: int) -> Any:
-    def prepare(progress: Progress) -> None:
-        report = progress.report
-
-        def report_and_stop(done: int, total: int | None, unit: str, *, now: bool = False) -> None:
-            report(done, total, unit, now=True)
-            if done == step:
-                progress.ask_to_stop()
-
-        progress.report = report_and_stop  # type: ignore[method-assign]
-
-    return prepare
-
-
 def _run_in_two_parts(resources: Resources, request: dict[str, Any]) -> None:
     with pytest.raises(StopRequestedError):
-        run(resources, request, on_start=_stop_at(4))
+        run(resources, request, on_start=stop_at(4))
     with resources.database.write() as connection:
         states.hand_back(connection, resources.database.now(), request["job_uuid"], 1)
     assert run(resources, request).status is JobStatus.COMPLETED
