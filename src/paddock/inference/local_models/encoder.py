@@ -96,6 +96,8 @@ class Encoder:
         if self._packed is not None and not self._agree(rows, rest, expected):
             self._packed.remove()
             self._packed = None
+        if self._packed is not None and self._reads_first_tokens(rows, rest):
+            self._packed.narrow(rows)
         if onednn.is_available():
             module = self._model if self._packed is None else self._packed.layers
             onednn.replace_linears(module, _LINEARS[precision], but=_HEADS)
@@ -120,6 +122,16 @@ class Encoder:
         if deviation >= _MAX_DEVIATION:
             log.info("Each text has a pass of its own: in a pack the model computes something else.")
         return deviation < _MAX_DEVIATION
+
+    def _reads_first_tokens(self, rows: list[Row], rest: dict[str, Any]) -> bool:
+        """Whether the head or pooling reads the first token of a text alone: it then sees no nonsense in the others."""
+        assert self._packed is not None
+        for row, hidden_LD in zip(rows, self._packed.hidden(rows), strict=True):
+            first_LD = torch.full_like(hidden_LD, torch.nan)
+            first_LD[0] = hidden_LD[0]
+            if not torch.equal(self._finish(row, rest, hidden_LD), self._finish(row, rest, first_LD)):
+                return False
+        return True
 
     # ------------------------------------------------------------------------------------------------ tokens
 
@@ -194,7 +206,7 @@ def _passes(lengths: list[int], max_tokens: int) -> list[list[int]]:
 def _is_indifferent(hidden: Callable[[list[Row]], Sequence[torch.Tensor]], rows: list[Row]) -> bool:
     """Whether each row gets the same bits alone, with all others, and with some, before and behind it."""
     alone = [hidden([row])[0] for row in rows]
-    orders = [list(range(len(rows))), list(reversed(range(len(rows)))), [0, 3], [3, 1], [0]]
+    orders = [list(range(len(rows))), list(reversed(range(len(rows)))), [0, 3], [3, 1], [0], [0] * 20]
     return all(
         torch.equal(found, alone[index])
         for order in orders

@@ -16,7 +16,7 @@ from sentence_transformers.base.modules import Transformer
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from paddock.inference.local_models import segments
+from paddock.inference.local_models import last_layer, segments
 
 Row = dict[str, torch.Tensor]
 """One text's tokens: `input_ids`, and what else the model wants of each token, of shape (L,)."""
@@ -46,6 +46,7 @@ class PackedLayers(nn.Module):  # type: ignore[misc]  # torch is not followed
         self.config = self.layers.config
         self._first_position = _first_position(self.layers)
         self._here = threading.local()
+        self._first_rows = last_layer.FirstRows()
         self._owner: nn.Module = transformer if self.layers is whole else whole
         self._name: str = "model" if self.layers is whole else whole.base_model_prefix
         self._attention_before = self.config._attn_implementation
@@ -59,6 +60,10 @@ class PackedLayers(nn.Module):  # type: ignore[misc]  # torch is not followed
 
     def choose_attention(self, name: str) -> None:
         self.layers.set_attn_implementation(name)
+
+    def narrow(self, rows: Sequence[Row]) -> None:
+        """From now on compute the last hidden states of the rows' first tokens alone, where that can be."""
+        last_layer.narrow(self.layers, lambda: self.hidden(rows), self._first_rows)
 
     def hidden(self, rows: Sequence[Row]) -> tuple[torch.Tensor, ...]:
         """The last hidden states of each row, of shape (L, D)."""
@@ -74,6 +79,7 @@ class PackedLayers(nn.Module):  # type: ignore[misc]  # torch is not followed
         }
         positions_T = torch.cat([torch.arange(length) for length in lengths]) + self._first_position
         ends = torch.tensor([0, *lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+        self._first_rows.begin_at(ends[:-1])
         output = self.layers(
             **packed, position_ids=positions_T.unsqueeze(0), cu_seq_lens_q=ends, cu_seq_lens_k=ends, return_dict=True
         )
