@@ -93,11 +93,15 @@ class Encoder:
             self._packed = PackedLayers(self._model)
         except ValueError as error:
             log.info("Each text has a pass of its own: %s.", error)
-        if self._packed is not None and not self._agree(rows, rest, expected):
+        if self._packed is not None and (reason := self._disagreement(rows, rest, expected)):
+            log.info("Each text has a pass of its own: %s.", reason)
             self._packed.remove()
             self._packed = None
-        if self._packed is not None and self._reads_first_tokens(rows, rest):
-            self._packed.narrow(rows)
+        if self._packed is not None:
+            self._packed.economize(rows, reads_first_tokens=self._reads_first_tokens(rows, rest))
+            if reason := self._disagreement(rows, rest, expected):
+                log.info("All of the layers is computed as it stands: %s.", reason)
+                self._packed.undo_economies()
         if onednn.is_available():
             module = self._model if self._packed is None else self._packed.layers
             onednn.replace_linears(module, _LINEARS[precision], but=_HEADS)
@@ -108,20 +112,17 @@ class Encoder:
                 log.info("Each text has a pass of its own: what a pack computes of it depends on the others in it.")
                 self._pack_tokens = 0
 
-    def _agree(self, rows: list[Row], rest: dict[str, Any], expected: list[torch.Tensor]) -> bool:
-        """Whether a pack computes what the model itself does."""
+    def _disagreement(self, rows: list[Row], rest: dict[str, Any], expected: list[torch.Tensor]) -> str | None:
+        """Why a pack does not compute what the model itself does, if it does not."""
         assert self._packed is not None
         try:
             found = [
                 self._finish(row, rest, hidden) for row, hidden in zip(rows, self._packed.hidden(rows), strict=True)
             ]
-        except (segments.UnsupportedAttentionError, TypeError, KeyError) as error:
-            log.info("Each text has a pass of its own: %r", error)
-            return False
+        except (segments.UnsupportedAttentionError, TypeError, KeyError, RuntimeError) as error:
+            return repr(error)
         deviation = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(found, expected, strict=True))
-        if deviation >= _MAX_DEVIATION:
-            log.info("Each text has a pass of its own: in a pack the model computes something else.")
-        return deviation < _MAX_DEVIATION
+        return None if deviation < _MAX_DEVIATION else "in a pack the model computes something else"
 
     def _reads_first_tokens(self, rows: list[Row], rest: dict[str, Any]) -> bool:
         """Whether the head or pooling reads the first token of a text alone: it then sees no nonsense in the others."""

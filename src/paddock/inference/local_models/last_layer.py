@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from paddock.inference.local_models import segments
+from paddock.inference.local_models.trace import trace
 
 _MULTIPLE = 16
 """So many rows at a time are computed: a product of few rows may be summed in another order than one of many."""
@@ -43,25 +44,19 @@ class Narrow(nn.Module):  # type: ignore[misc]  # torch is not followed
         return y_1SO.new_zeros(1, x_1TI.shape[1], y_1SO.shape[2]).index_copy_(1, rows_S, y_1SO)
 
 
-def narrow(layers: nn.Module, run: Callable[[], object], first_rows: FirstRows) -> None:
-    """Change what stands behind the last attention, and the queries of it, in layers of which `run` computes a pack. Does
-    nothing where layers are shared: what is narrow in one place would be narrow in all."""
-    order: list[nn.Module] = []
-    hooks = [
-        module.register_forward_pre_hook(lambda module, inputs: order.append(module) if inputs[0].ndim == 3 else None)
-        for module in layers.modules()
-        if type(module) is nn.Linear
-    ]
-    try:
-        with segments.watched(order.append):
-            run()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    attention = max((index for index, module in enumerate(order) if type(module) is not nn.Linear), default=None)
+def narrow(layers: nn.Module, run: Callable[[], object], first_rows: FirstRows) -> dict[str, nn.Linear]:
+    """Change what stands behind the last attention, and the queries of it, in layers of which `run` computes a pack. Returns
+    the linear layers that others took the places of. Changes none where layers are shared: what is narrow in one place would
+    be narrow in all."""
+    order = [step.module for step in trace(layers, run)]
+    attention = max((index for index, module in enumerate(order) if not isinstance(module, nn.Linear)), default=None)
     if attention is None or any(order.count(module) > 1 for module in order[attention:]):
-        return
+        return {}
     segments.read_first_queries(order[attention])
-    names = {module: name for name, module in layers.named_modules()}
-    for linear in order[attention + 1 :]:
-        layers.set_submodule(names[linear], Narrow(linear, first_rows))
+    behind = set(order[attention + 1 :])
+    replaced = {
+        name: module for name, module in layers.named_modules() if isinstance(module, nn.Linear) and module in behind
+    }
+    for name, linear in replaced.items():
+        layers.set_submodule(name, Narrow(linear, first_rows))
+    return replaced

@@ -47,9 +47,10 @@ def watched(watcher: Callable[[torch.nn.Module], object]) -> Iterator[None]:
         _watcher.reset(token)
 
 
-def read_first_queries(module: torch.nn.Module) -> None:
-    """From now on this module's attention is computed for the first token of each row alone; zeros stand in the others."""
-    setattr(module, _READS_FIRST_QUERIES, True)
+def read_first_queries(module: torch.nn.Module, alone: bool = True) -> None:
+    """From now on this module's attention is computed for the first token of each row alone, and zeros stand in the others;
+    or for all, if not `alone`."""
+    setattr(module, _READS_FIRST_QUERIES, alone)
 
 
 def _exact(
@@ -64,6 +65,8 @@ def _exact(
 ) -> tuple[torch.Tensor, None]:
     """The heads' outputs, of shape (1, T, H, D), as transformers wants them."""
     found_1THD = _empty(module, query_1HTD)
+    # Kernels read a head whose tokens stand one behind the other a sixth faster.
+    query_1HTD, key_1HTD, value_1HTD = query_1HTD.contiguous(), key_1HTD.contiguous(), value_1HTD.contiguous()
     for queries, row in _rows(module, query_1HTD, key_1HTD, attention_mask, options):
         found_1HLD = scaled_dot_product_attention(
             query_1HTD[:, :, queries], key_1HTD[:, :, row], value_1HTD[:, :, row], scale=scaling
@@ -95,7 +98,7 @@ def _fast(
 
 def _empty(module: torch.nn.Module, query_1HTD: torch.Tensor) -> torch.Tensor:
     shape = query_1HTD.transpose(1, 2).shape
-    return query_1HTD.new_zeros(shape) if hasattr(module, _READS_FIRST_QUERIES) else query_1HTD.new_empty(shape)
+    return query_1HTD.new_zeros(shape) if getattr(module, _READS_FIRST_QUERIES, False) else query_1HTD.new_empty(shape)
 
 
 def _rows(
@@ -117,7 +120,7 @@ def _rows(
     if watcher := _watcher.get():
         watcher(module)
     for start, end in itertools.pairwise(options["cu_seq_lens_q"].tolist()):
-        yield slice(start, start + 1 if hasattr(module, _READS_FIRST_QUERIES) else end), slice(start, end)
+        yield slice(start, start + 1 if getattr(module, _READS_FIRST_QUERIES, False) else end), slice(start, end)
 
 
 AttentionInterface.register(EXACT, _exact)

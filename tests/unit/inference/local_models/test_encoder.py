@@ -183,6 +183,20 @@ def test_other_architectures_are_exact_however_much_can_be_spared(
     assert scores(mine, pairs[::-1]) == found[::-1]
 
 
+def test_where_economies_change_a_score_there_are_none(
+    trained_cross_encoder: Path, cross: Reranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layer that answers all its rows with those of the first."""
+    pairs = [Pair(QUERIES[0], item) for item in MIXED]
+    expected = scores(cross, pairs)
+    monkeypatch.setattr(
+        last_layer.Narrow, "forward", lambda self, x_1TI: self.linear(x_1TI[:, :1]).expand(1, x_1TI.shape[1], -1)
+    )
+    whole = load(trained_cross_encoder)
+    assert narrow_linears(whole) == []
+    assert scores(whole, pairs) == pytest.approx(expected, abs=EXACT)
+
+
 def test_where_company_changes_bits_each_text_has_its_own_pass(
     trained_cross_encoder: Path, cross: Reranker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
