@@ -42,6 +42,9 @@ _LINEARS: dict[str, Callable[[torch.nn.Linear], torch.nn.Module]] = {
 _HEADS = frozenset({"pooler", "classifier", "score", "lm_head"})
 """They read one row at a time, so they would gain nothing, and a score is not to be rounded at the end."""
 
+_MIN_PASS_TOKENS = 256
+"""Products of fewer rows are slower than a thread that helps is worth."""
+
 _SENTENCE = "The quick brown fox jumps over the lazy dog while seven wizards mix a potion of 12 herbs. "
 
 
@@ -93,9 +96,15 @@ class Encoder:
             self._packed = PackedLayers(self._model)
         except ValueError as error:
             log.info("Each text has a pass of its own: %s.", error)
-        if self._packed is not None and not self._agree(rows, rest, expected):
+        if self._packed is not None and (reason := self._disagreement(rows, rest, expected)):
+            log.info("Each text has a pass of its own: %s.", reason)
             self._packed.remove()
             self._packed = None
+        if self._packed is not None:
+            self._packed.economize(rows, reads_first_tokens=self._reads_first_tokens(rows, rest))
+            if reason := self._disagreement(rows, rest, expected):
+                log.info("All of the layers is computed as it stands: %s.", reason)
+                self._packed.undo_economies()
         if onednn.is_available():
             module = self._model if self._packed is None else self._packed.layers
             onednn.replace_linears(module, _LINEARS[precision], but=_HEADS)
@@ -106,20 +115,27 @@ class Encoder:
                 log.info("Each text has a pass of its own: what a pack computes of it depends on the others in it.")
                 self._pack_tokens = 0
 
-    def _agree(self, rows: list[Row], rest: dict[str, Any], expected: list[torch.Tensor]) -> bool:
-        """Whether a pack computes what the model itself does."""
+    def _disagreement(self, rows: list[Row], rest: dict[str, Any], expected: list[torch.Tensor]) -> str | None:
+        """Why a pack does not compute what the model itself does, if it does not."""
         assert self._packed is not None
         try:
             found = [
                 self._finish(row, rest, hidden) for row, hidden in zip(rows, self._packed.hidden(rows), strict=True)
             ]
-        except (segments.UnsupportedAttentionError, TypeError, KeyError) as error:
-            log.info("Each text has a pass of its own: %r", error)
-            return False
+        except (segments.UnsupportedAttentionError, TypeError, KeyError, RuntimeError) as error:
+            return repr(error)
         deviation = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(found, expected, strict=True))
-        if deviation >= _MAX_DEVIATION:
-            log.info("Each text has a pass of its own: in a pack the model computes something else.")
-        return deviation < _MAX_DEVIATION
+        return None if deviation < _MAX_DEVIATION else "in a pack the model computes something else"
+
+    def _reads_first_tokens(self, rows: list[Row], rest: dict[str, Any]) -> bool:
+        """Whether the head or pooling reads the first token of a text alone: it then sees no nonsense in the others."""
+        assert self._packed is not None
+        for row, hidden_LD in zip(rows, self._packed.hidden(rows), strict=True):
+            first_LD = torch.full_like(hidden_LD, torch.nan)
+            first_LD[0] = hidden_LD[0]
+            if not torch.equal(self._finish(row, rest, hidden_LD), self._finish(row, rest, first_LD)):
+                return False
+        return True
 
     # ------------------------------------------------------------------------------------------------ tokens
 
@@ -151,8 +167,9 @@ class Encoder:
                     self._finish(row, rest, hidden) for row, hidden in zip(mine, self._packed.hidden(mine), strict=True)
                 ]
 
-        max_tokens = self._pack_tokens if self._packed is not None else 0
-        passes = _passes([len(row["input_ids"]) for row in rows], max_tokens)
+        lengths = [len(row["input_ids"]) for row in rows]
+        max_tokens = 0 if self._packed is None else min(self._pack_tokens, _share(sum(lengths)))
+        passes = _passes(lengths, max_tokens)
         vectors: dict[int, torch.Tensor] = {}
         for indices, found in zip(passes, _each(run, passes), strict=True):
             vectors.update(zip(indices, found, strict=True))
@@ -178,6 +195,12 @@ class Encoder:
         return output_BD.float()
 
 
+def _share(num_tokens: int) -> int:
+    """The tokens of a pass where few are to be computed: each thread gets some of them."""
+    num_threads: int = torch.get_num_threads()
+    return max(_MIN_PASS_TOKENS, -(-num_tokens // num_threads))
+
+
 def _passes(lengths: list[int], max_tokens: int) -> list[list[int]]:
     """Indices of rows that share a pass of up to so many tokens, the longest passes first: threads end together."""
     passes: list[list[int]] = []
@@ -194,7 +217,7 @@ def _passes(lengths: list[int], max_tokens: int) -> list[list[int]]:
 def _is_indifferent(hidden: Callable[[list[Row]], Sequence[torch.Tensor]], rows: list[Row]) -> bool:
     """Whether each row gets the same bits alone, with all others, and with some, before and behind it."""
     alone = [hidden([row])[0] for row in rows]
-    orders = [list(range(len(rows))), list(reversed(range(len(rows)))), [0, 3], [3, 1], [0]]
+    orders = [list(range(len(rows))), list(reversed(range(len(rows)))), [0, 3], [3, 1], [0], [0] * 20]
     return all(
         torch.equal(found, alone[index])
         for order in orders

@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from paddock import hub
-from paddock.inference.local_models import encoder, int8, onednn
+from paddock.inference.local_models import encoder, int8, last_layer, onednn
 from paddock.inference.local_models.encoder import Encoder
 from paddock.inference.local_models.ranking import Pair, Reranker
 from paddock.inference.local_models.rerankers import load_encoder
@@ -49,6 +49,11 @@ def load(folder: Path, precision: str = "fp32") -> Reranker:
 
 def scores(reranker: Reranker, pairs: list[Pair]) -> list[float]:
     return [score.value for score in reranker.score(pairs)]
+
+
+def narrow_linears(reranker: Reranker) -> list[last_layer.Narrow]:
+    model: torch.nn.Module = reranker._encoder._model  # type: ignore[attr-defined]  # within a Reranker
+    return [module for module in model.modules() if isinstance(module, last_layer.Narrow)]
 
 
 def logit(probability: float) -> float:
@@ -88,6 +93,11 @@ def test_a_bi_encoder_computes_what_torch_does(minilm: Reranker) -> None:
 def test_the_tests_cross_encoder_has_opinions(cross: Reranker) -> None:
     found = [logit(score) for score in scores(cross, [Pair(q, item) for q in QUERIES for item in ALL_PASSAGES])]
     assert max(found) - min(found) > 5
+
+
+def test_the_last_layer_is_narrow_where_the_head_reads_first_tokens_alone(cross: Reranker, minilm: Reranker) -> None:
+    assert len(narrow_linears(cross)) == 3
+    assert narrow_linears(minilm) == []  # a mean of all tokens
 
 
 @given(data=st.data())
@@ -135,6 +145,9 @@ def small(kind: str, folder: Path) -> Path:
         "distilbert": lambda: DistilBertForSequenceClassification(
             DistilBertConfig(**sizes, n_layers=2, n_heads=2, dim=32, hidden_dim=64, max_position_embeddings=128)
         ),
+        "modernbert of one window": lambda: ModernBertForSequenceClassification(
+            ModernBertConfig(**sizes, **layers, global_attn_every_n_layers=1, classifier_pooling="cls")
+        ),
         "modernbert": lambda: ModernBertForSequenceClassification(
             ModernBertConfig(**sizes, **layers, local_attention=8, classifier_pooling="mean")
         ),
@@ -146,20 +159,42 @@ def small(kind: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("kind", "in_packs"), [("roberta", True), ("distilbert", True), ("modernbert", False), ("deberta", False)]
+    ("kind", "in_packs", "num_narrow"),
+    [
+        ("roberta", True, 3),
+        ("distilbert", True, 3),
+        ("modernbert of one window", True, 3),
+        ("modernbert", False, 0),
+        ("deberta", False, 0),
+    ],
 )
-def test_other_architectures_are_exact_whether_they_can_be_packed_or_not(
-    kind: str, in_packs: bool, tmp_path: Path
+def test_other_architectures_are_exact_however_much_can_be_spared(
+    kind: str, in_packs: bool, num_narrow: int, tmp_path: Path
 ) -> None:
     folder = small(kind, tmp_path)
     mine = load(folder)
     assert (mine._encoder._packed is not None) == in_packs  # type: ignore[attr-defined]  # within a Reranker
+    assert len(narrow_linears(mine)) == num_narrow
     model = CrossEncoder(str(folder), device="cpu", local_files_only=True)
     pairs = [Pair("horses", item[:100]) for item in MIXED]
     found = scores(mine, pairs)
     assert found == pytest.approx(model.predict([tuple(pair) for pair in pairs], batch_size=1).tolist(), abs=EXACT)
     assert max(found) - min(found) > 0.01
     assert scores(mine, pairs[::-1]) == found[::-1]
+
+
+def test_where_economies_change_a_score_there_are_none(
+    trained_cross_encoder: Path, cross: Reranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layer that answers all its rows with those of the first."""
+    pairs = [Pair(QUERIES[0], item) for item in MIXED]
+    expected = scores(cross, pairs)
+    monkeypatch.setattr(
+        last_layer.Narrow, "forward", lambda self, x_1TI: self.linear(x_1TI[:, :1]).expand(1, x_1TI.shape[1], -1)
+    )
+    whole = load(trained_cross_encoder)
+    assert narrow_linears(whole) == []
+    assert scores(whole, pairs) == pytest.approx(expected, abs=EXACT)
 
 
 def test_where_company_changes_bits_each_text_has_its_own_pass(
