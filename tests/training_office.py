@@ -123,7 +123,7 @@ def stop_at(step: int) -> Callable[[Progress], None]:
             if at == step:
                 progress.ask_to_stop()
 
-        progress.note_metrics = note_and_stop  # type: ignore[method-assign]
+        progress.note_metrics = note_and_stop  # type: ignore[method-assign]  # to look on
 
     return prepare
 
