@@ -62,7 +62,7 @@ class LiveServer:
         for pid in set(re.findall(rf"Job {job} \(\w+\) runs as process (\d+)", self.log)):
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(int(pid))
-                is_job = {"run-job", "wait-for-job"} & set(process.cmdline())  # and no later process of that number
+                is_job = {"run-job", "fork-jobs"} & set(process.cmdline())  # and no later process of that number
                 if is_job and process.status() != psutil.STATUS_ZOMBIE:
                     yield process
 
@@ -167,21 +167,3 @@ class LiveServer:
                 return job
             assert time.monotonic() < deadline, (job, self.log)
             time.sleep(0.05)
-
-
-def processes_of(data_dir: Path) -> list[str]:
-    """Command lines of living processes whose environment or files tie them to a data directory, the server's own too:
-    those that hold a file below it open."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdecimal() and any(file.startswith(str(data_dir)) for file in _open_files(process)):
-            with contextlib.suppress(OSError):  # it ended while we looked
-                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-    return found
-
-
-def _open_files(process: Path) -> Iterator[str]:
-    with contextlib.suppress(OSError):
-        for link in list((process / "fd").iterdir()):
-            with contextlib.suppress(OSError):  # closed while we looked
-                yield str(link.readlink())

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from bodies import answer_sums, candidate, lab, register_sums
-from live_server import LiveServer, processes_of
+from live_server import LiveServer
 from model_server import ModelServer, last_user_text
+from processes import processes_of
 
 RUN_EVAL = "/v1alpha/eval/benchmarks/sums-eq/jobs"
 MODELS = {"models": [{"model_id": "m", "provider_id": "lab", "model_type": "llm"}]}

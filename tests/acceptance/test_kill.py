@@ -11,10 +11,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from bodies import candidate, fine_tune, lab, register_chats, register_sums, sums
-from live_server import LiveServer, processes_of
+from live_server import LiveServer
 from model_server import ModelServer, last_user_text
 from paddock.storage import tables
 from paddock.storage.database import Database
+from processes import processes_of
 
 NUM_ROWS = 600
 NUM_EPOCHS = 24

@@ -10,10 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from bodies import candidate, lab
-from live_server import LiveServer, processes_of
+from live_server import LiveServer
 from model_server import ModelServer
 from paddock.storage import tables
 from paddock.storage.database import Database
+from processes import processes_of
 
 NUM_ROWS = 300
 

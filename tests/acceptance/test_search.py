@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from bodies import fine_tune, register_chats
-from live_server import LiveServer, processes_of
+from live_server import LiveServer
+from processes import processes_of
 
 pytestmark = pytest.mark.timeout(900)  # several trainings one after the other, each in a process that loads torch
 

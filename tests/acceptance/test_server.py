@@ -11,7 +11,8 @@ import httpx
 import psutil
 import pytest
 
-from live_server import LiveServer, processes_of
+from live_server import LiveServer
+from processes import processes_of
 
 HEAVY = ("torch", "transformers", "numpy", "pyarrow", "peft", "sentence_transformers", "alembic", "pandas", "aiohttp")
 

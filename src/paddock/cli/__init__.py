@@ -30,7 +30,7 @@ COMMANDS = {
     "inspect": "paddock.cli.inspect:inspect",
     "keys": "paddock.cli.keys:keys",
     "run-job": "paddock.cli.processes:run_job",
-    "wait-for-job": "paddock.cli.processes:wait_for_job",
+    "fork-jobs": "paddock.cli.processes:fork_jobs",
     "train-worker": "paddock.cli.processes:train_worker",
     "run-engine": "paddock.cli.processes:run_engine",
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 
 import click
 
-from paddock.jobs import local
+from paddock.jobs import fork_server, local
 
 
 @click.command("run-job", hidden=True)
@@ -20,12 +21,14 @@ def run_job(job_id: str, attempt: int) -> None:
     sys.exit(runners.run_job(local.read_settings(), job_id, attempt))
 
 
-@click.command("wait-for-job", hidden=True)
-def wait_for_job() -> None:
-    """Do one attempt at the job that the worker will name (started by it ahead of the job)."""
+@click.command("fork-jobs", hidden=True)
+@click.option("--channel", "channel_descriptor", type=int, required=True)
+def fork_jobs(channel_descriptor: int) -> None:
+    """Fork the processes of jobs (started by the worker); in them, do one attempt at a job."""
     from paddock import runners
 
-    sys.exit(runners.run_job(*local.wait_for_job(runners.make_ready)))
+    channel = socket.socket(fileno=channel_descriptor)
+    sys.exit(runners.run_job(*fork_server.fork_jobs(channel, runners.make_ready)))
 
 
 @click.command("train-worker", hidden=True)

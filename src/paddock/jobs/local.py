@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import os
 import resource
 import signal
@@ -20,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from paddock.jobs.forked_process import ForkedProcess
 from paddock.jobs.job import Job
 from paddock.settings import Settings
 
@@ -30,7 +30,7 @@ EXIT_NO_SPACE = 73
 """A job's process ends so when the disk is full and not even that could be stored (`EX_CANTCREAT`)."""
 
 _LOG_TAIL_BYTES = 4096
-_STDIN = 0
+STDIN = 0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -63,7 +63,7 @@ def start_process(
     return process
 
 
-def tell(process: subprocess.Popen[bytes], line: bytes) -> None:
+def tell(process: subprocess.Popen[bytes] | ForkedProcess, line: bytes) -> None:
     """Write a line to a child's standard input. One that is gone hears nothing; whoever waits for it learns that."""
     assert process.stdin is not None
     try:
@@ -75,7 +75,7 @@ def tell(process: subprocess.Popen[bytes], line: bytes) -> None:
             process.stdin.close()
 
 
-def release(process: subprocess.Popen[bytes]) -> None:
+def release(process: subprocess.Popen[bytes] | ForkedProcess) -> None:
     """Wait for a process that was killed or has ended, and free what it left in this one."""
     process.wait()
     if process.stdin is not None:
@@ -85,34 +85,21 @@ def release(process: subprocess.Popen[bytes]) -> None:
 
 def read_settings() -> Settings:
     """In the child: the settings that the parent wrote, and from now on death with the parent."""
-    settings = Settings.model_validate_json(_read_line())
-    _begin_to_listen()
+    settings = Settings.model_validate_json(read_line())
+    listen_to_parent()
     return settings
 
 
-def wait_for_job(make_ready: Callable[[], None]) -> tuple[Settings, str, int]:
-    """In a child that was started ahead of its job: make ready, then wait for the job that the parent names. Returns the
-    settings, the job's id and the attempt; from then on all is as if the process had been started for it."""
-    settings = Settings.model_validate_json(_read_line())
-    make_ready()
-    job_id, attempt, log_file = json.loads(_read_line())
-    log = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
-        os.dup2(log, descriptor)
-    os.close(log)
-    _begin_to_listen()
-    return settings, job_id, attempt
-
-
-def _begin_to_listen() -> None:
+def listen_to_parent() -> None:
+    """In the child: hear of a cancel, and die with the parent, in a thread of its own."""
     threading.Thread(target=_listen_to_parent, name="parent-watch", daemon=True).start()
 
 
-def _read_line() -> bytes:
-    """A line of the standard input, and not a byte more."""
+def read_line() -> bytes:
+    """In the child: a line of the standard input, and not a byte more."""
     line = bytearray()
     while not line.endswith(b"\n"):
-        byte = os.read(_STDIN, 1)
+        byte = os.read(STDIN, 1)
         if not byte:
             # The parent died at once.
             raise SystemExit(1)
@@ -126,7 +113,7 @@ _on_cancel: list[Callable[[], None]] = []
 
 def _listen_to_parent() -> None:
     """A thread, not a signal's handler: that one would wait for the main thread to leave a long computation."""
-    while os.read(_STDIN, 4096):
+    while os.read(STDIN, 4096):
         _is_cancelled.set()
         for callback in _on_cancel:
             callback()
@@ -147,8 +134,13 @@ def prepare_process(settings: Settings) -> None:
         os.nice(settings.job_nice)
     if settings.max_job_memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_DATA, (settings.max_job_memory_bytes, settings.max_job_memory_bytes))
+    die_with_parent()
+
+
+def die_with_parent() -> None:
+    """End with the thread that started or forked this process, the worker's or the fork server's, even while stopped: then
+    no end of the input is read."""
     if sys.platform == "linux":
-        # A process that is stopped reads no end of its input. The signal comes when the worker's thread ends.
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -160,10 +152,14 @@ def on_terminate(callback: Callable[[], None]) -> None:
 
 
 class JobProcess:
-    """The process of one attempt, as the worker sees it: `process`, which was told of the job, or a new one."""
+    """The process of one attempt, as the worker sees it: `process`, which knows of the job, or a new one."""
 
     def __init__(
-        self, job: Job, settings: Settings, log_file: Path, process: subprocess.Popen[bytes] | None = None
+        self,
+        job: Job,
+        settings: Settings,
+        log_file: Path,
+        process: subprocess.Popen[bytes] | ForkedProcess | None = None,
     ) -> None:
         self.job_id = job.job_id
         self.kind = job.kind
@@ -221,7 +217,8 @@ class JobProcess:
 
     def ending(self) -> str:
         """In words, how the process ended."""
-        code = self._process.returncode
+        code = self.exit_code
+        assert code is not None
         return f"it ended by {signal.Signals(-code).name}." if code < 0 else f"it ended with exit code {code}."
 
     @property

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from paddock.errors import LostLeaseError, NoSpaceError
 from paddock.jobs import failures, states
+from paddock.jobs.fork_server import ForkServer
 from paddock.jobs.job import Job
 from paddock.jobs.local import EXIT_NO_SPACE, EXIT_STOPPED, JobProcess
-from paddock.jobs.ready_process import ReadyProcess
 from paddock.jobs.store import JobStore
 from paddock.settings import Settings
 from paddock.storage.data_dir import DataDir
@@ -42,8 +42,8 @@ class Worker:
         self._settings = settings
         self._data_dir = data_dir
         self._jobs = jobs
-        self._ready = ReadyProcess(settings)
-        self._start_process = start_process or self._ready.start_job
+        self._fork_server = ForkServer(settings)
+        self._start_process = start_process or self._fork_server.start_job
         self._running: list[JobProcess] = []
         self._renewed_at = 0.0
         self._stopping = False
@@ -79,7 +79,7 @@ class Worker:
             is_ending = any(process.is_ending for process in self._running)
             self._wake.wait(_POLL_ENDING_SECONDS if self._stopping or is_ending else _POLL_SECONDS)
             self._wake.clear()
-        self._ready.close()
+        self._fork_server.close()
 
     def tend(self) -> None:
         """Look after everything once."""
@@ -89,7 +89,7 @@ class Worker:
         if not self._stopping:
             self._recover()
             self._claim()
-            self._ready.tend(is_idle=not self._running)
+            self._fork_server.tend(is_idle=not self._running)
 
     def _renew_leases(self) -> None:
         if not self._running or time.monotonic() - self._renewed_at < self._settings.lease_seconds / 3:

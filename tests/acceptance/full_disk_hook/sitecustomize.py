@@ -25,5 +25,5 @@ def _install(mark: Path) -> None:
     database._begin = begin
 
 
-if "FULL_WHILE" in os.environ and {"serve", "run-job", "wait-for-job"} & set(sys.argv):
+if "FULL_WHILE" in os.environ and {"serve", "run-job", "fork-jobs"} & set(sys.argv):
     _install(Path(os.environ["FULL_WHILE"]))

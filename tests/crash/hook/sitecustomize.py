@@ -63,5 +63,5 @@ def _install(plan_file: Path) -> None:
     Database.write = write  # type: ignore[method-assign]
 
 
-if "CRASH_PLAN" in os.environ and {"serve", "run-job", "wait-for-job"} & set(sys.argv):
+if "CRASH_PLAN" in os.environ and {"serve", "run-job", "fork-jobs"} & set(sys.argv):
     _install(Path(os.environ["CRASH_PLAN"]))

@@ -137,5 +137,5 @@ def _wait_for_job(folder: Path) -> None:
     runners.run_job = run_job_in_phases
 
 
-if "TRAINING_KILLS" in os.environ and {"run-job", "wait-for-job"} & set(sys.argv):
+if "TRAINING_KILLS" in os.environ and {"run-job", "fork-jobs"} & set(sys.argv):
     _wait_for_job(Path(os.environ["TRAINING_KILLS"]))
