@@ -13,6 +13,7 @@ On a GPU texts go in padded batches, as sentence-transformers runs them.
 from __future__ import annotations
 
 import functools
+import heapq
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -111,6 +112,7 @@ class Encoder:
         if self._packed is not None:
             if precision == "bf16":
                 self._packed.choose_attention(segments.FAST)
+            self._packed.fuse(rows)
             if not _is_indifferent(self._packed.hidden, rows):
                 log.info("Each text has a pass of its own: what a pack computes of it depends on the others in it.")
                 self._pack_tokens = 0
@@ -168,8 +170,7 @@ class Encoder:
                 ]
 
         lengths = [len(row["input_ids"]) for row in rows]
-        max_tokens = 0 if self._packed is None else min(self._pack_tokens, _share(sum(lengths)))
-        passes = _passes(lengths, max_tokens)
+        passes = _passes(lengths, 0 if self._packed is None else self._pack_tokens, torch.get_num_threads())
         vectors: dict[int, torch.Tensor] = {}
         for indices, found in zip(passes, _each(run, passes), strict=True):
             vectors.update(zip(indices, found, strict=True))
@@ -195,23 +196,20 @@ class Encoder:
         return output_BD.float()
 
 
-def _share(num_tokens: int) -> int:
-    """The tokens of a pass where few are to be computed: each thread gets some of them."""
-    num_threads: int = torch.get_num_threads()
-    return max(_MIN_PASS_TOKENS, -(-num_tokens // num_threads))
-
-
-def _passes(lengths: list[int], max_tokens: int) -> list[list[int]]:
-    """Indices of rows that share a pass of up to so many tokens, the longest passes first: threads end together."""
-    passes: list[list[int]] = []
-    num_tokens = max_tokens
+def _passes(lengths: list[int], pack_tokens: int, num_threads: int) -> list[list[int]]:
+    """Indices of rows that share a pass, all of them of nearly the same number of tokens, `pack_tokens` if there are enough:
+    threads get the same number of passes, and end together. With no tokens to a pack, each row has its own."""
+    if pack_tokens == 0:
+        return [[index] for index in range(len(lengths))]
+    num_tokens = sum(lengths)
+    num_passes = num_threads * -(-num_tokens // (num_threads * pack_tokens))
+    num_passes = max(1, min(num_passes, num_tokens // _MIN_PASS_TOKENS, len(lengths)))
+    passes: list[tuple[int, list[int]]] = [(0, []) for _ in range(num_passes)]
+    # The longest that is left to the shortest pass (Graham 1969).
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        if num_tokens + lengths[index] > max_tokens:
-            passes.append([])
-            num_tokens = 0
-        passes[-1].append(index)
-        num_tokens += lengths[index]
-    return passes
+        length, indices = passes[0]
+        heapq.heapreplace(passes, (length + lengths[index], [*indices, index]))
+    return [indices for _, indices in passes]
 
 
 def _is_indifferent(hidden: Callable[[list[Row]], Sequence[torch.Tensor]], rows: list[Row]) -> bool:

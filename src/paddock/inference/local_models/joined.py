@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from paddock.inference.local_models.trace import Step, trace
+from paddock.inference.local_models.trace import is_once, trace
 
 
 class _Product(nn.Module):  # type: ignore[misc]  # torch is not followed
@@ -59,15 +59,11 @@ def join(layers: nn.Module, run: Callable[[], object]) -> dict[str, nn.Linear]:
     steps = trace(layers, run)
     names = {module: name for name, module in layers.named_modules()}
     replaced = {}
-    for _, same in itertools.groupby(steps, key=lambda step: id(step.input)):
+    for _, same in itertools.groupby(steps, key=lambda step: id(step.inputs[0])):
         linears = [step.module for step in same if isinstance(step.module, nn.Linear)]
-        if len(linears) > 1 and all(_is_once(linear, steps) for linear in linears):
+        if len(linears) > 1 and all(is_once(linear, steps) for linear in linears):
             product = _Product(linears)
             for index, linear in enumerate(linears):
                 replaced[names[linear]] = linear
                 layers.set_submodule(names[linear], Part(product, index))
     return replaced
-
-
-def _is_once(module: nn.Module, steps: list[Step]) -> bool:
-    return sum(step.module is module for step in steps) == 1

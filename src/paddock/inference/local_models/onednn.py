@@ -43,8 +43,9 @@ def replace_linears(
 
 
 class Linear(nn.Module):  # type: ignore[misc]  # torch is not followed
-    """`y = x Wᵀ + b` for inference, in a type of its own; inputs and outputs stay float32. A row of the product is the same
-    whatever rows stand beside it, on the machines seen so far: whoever relies on that tests it, as `encoder` does."""
+    """`y = x Wᵀ + b` for inference, in a type of its own; what comes out is float32, unless `fused` says otherwise. A row
+    of the product is the same whatever rows stand beside it, on the machines seen so far: whoever relies on that tests it,
+    as `encoder` does."""
 
     def __init__(self, linear: nn.Linear, dtype: torch.dtype) -> None:
         super().__init__()
@@ -53,7 +54,13 @@ class Linear(nn.Module):  # type: ignore[misc]  # torch is not followed
             weight_OI = linear.weight.detach().to(dtype).contiguous()
             self._weight: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight_OI, _ROWS_IN_MIND)
             self._bias = None if linear.bias is None else linear.bias.detach().to(dtype)
+        self.activation = self.algorithm = "none"
+        """In oneDNN's words, what is computed of the sums before they are rounded and written."""
+        self.is_widened = True
+        """Whether the output is made float32."""
 
     def forward(self, x: torch.Tensor) -> Any:
-        y = torch.ops.mkldnn._linear_pointwise(x.to(self._dtype), self._weight, self._bias, "none", [], "")
-        return y.to(x.dtype)
+        y = torch.ops.mkldnn._linear_pointwise(
+            x.to(self._dtype), self._weight, self._bias, self.activation, [], self.algorithm
+        )
+        return y.float() if self.is_widened else y

@@ -16,7 +16,7 @@ from sentence_transformers.base.modules import Transformer
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from paddock.inference.local_models import joined, last_layer, segments
+from paddock.inference.local_models import fused, joined, last_layer, segments
 
 Row = dict[str, torch.Tensor]
 """One text's tokens: `input_ids`, and what else the model wants of each token, of shape (L,)."""
@@ -72,6 +72,10 @@ class PackedLayers(nn.Module):  # type: ignore[misc]  # torch is not followed
         if reads_first_tokens:
             self._replaced |= last_layer.narrow(self.layers, run, self._first_rows)
         self._replaced |= joined.join(self.layers, run)
+
+    def fuse(self, rows: Sequence[Row]) -> None:
+        """From now on compute activations with the products before them. `rows` show what runs when."""
+        fused.fuse(self.layers, lambda: self.hidden(rows))
 
     def undo_economies(self) -> None:
         for name, linear in self._replaced.items():

@@ -30,7 +30,7 @@ _BEYOND = ("sliding_window", "softcap", "position_bias", "s_aux")
 
 _READS_FIRST_QUERIES = "paddock_reads_first_queries"
 
-_watcher: ContextVar[Callable[[torch.nn.Module], object] | None] = ContextVar("watcher", default=None)
+_watcher: ContextVar[Callable[..., object] | None] = ContextVar("watcher", default=None)
 
 
 class UnsupportedAttentionError(Exception):
@@ -38,8 +38,8 @@ class UnsupportedAttentionError(Exception):
 
 
 @contextlib.contextmanager
-def watched(watcher: Callable[[torch.nn.Module], object]) -> Iterator[None]:
-    """Within it, each module is told to `watcher` when its attention is computed."""
+def watched(watcher: Callable[..., object]) -> Iterator[None]:
+    """Within it, `watcher` is called with each module whose attention is computed, its queries, keys and values."""
     token = _watcher.set(watcher)
     try:
         yield
@@ -64,10 +64,11 @@ def _exact(
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """The heads' outputs, of shape (1, T, H, D), as transformers wants them."""
+    _check(module, query_1HTD, key_1HTD, value_1HTD, attention_mask, options)
     found_1THD = _empty(module, query_1HTD)
     # Kernels read a head whose tokens stand one behind the other a sixth faster.
     query_1HTD, key_1HTD, value_1HTD = query_1HTD.contiguous(), key_1HTD.contiguous(), value_1HTD.contiguous()
-    for queries, row in _rows(module, query_1HTD, key_1HTD, attention_mask, options):
+    for queries, row in _rows(module, options):
         found_1HLD = scaled_dot_product_attention(
             query_1HTD[:, :, queries], key_1HTD[:, :, row], value_1HTD[:, :, row], scale=scaling
         )
@@ -86,10 +87,11 @@ def _fast(
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """As `_exact`, to the precision of bfloat16."""
+    _check(module, query_1HTD, key_1HTD, value_1HTD, attention_mask, options)
     found_1THD = _empty(module, query_1HTD)
     query_1HTD = (query_1HTD * (query_1HTD.shape[-1] ** -0.5 if scaling is None else scaling)).bfloat16()
     key_1HTD, value_1HTD = key_1HTD.bfloat16(), value_1HTD.bfloat16()
-    for queries, row in _rows(module, query_1HTD, key_1HTD, attention_mask, options):
+    for queries, row in _rows(module, options):
         scores_HLL = torch.bmm(query_1HTD[0, :, queries], key_1HTD[0, :, row].transpose(1, 2))
         weights_HLL = scores_HLL.softmax(dim=-1, dtype=torch.float32).bfloat16()
         found_1THD[0, queries] = torch.bmm(weights_HLL, value_1HTD[0, :, row]).transpose(0, 1)
@@ -101,14 +103,14 @@ def _empty(module: torch.nn.Module, query_1HTD: torch.Tensor) -> torch.Tensor:
     return query_1HTD.new_zeros(shape) if getattr(module, _READS_FIRST_QUERIES, False) else query_1HTD.new_empty(shape)
 
 
-def _rows(
+def _check(
     module: torch.nn.Module,
     query_1HTD: torch.Tensor,
     key_1HTD: torch.Tensor,
+    value_1HTD: torch.Tensor,
     attention_mask: torch.Tensor | None,
     options: dict[str, Any],
-) -> Iterator[tuple[slice, slice]]:
-    """Of each row, the queries that are answered, and all of it."""
+) -> None:
     beyond = [name for name in _BEYOND if options.get(name) is not None]
     if (
         beyond
@@ -118,7 +120,11 @@ def _rows(
     ):
         raise UnsupportedAttentionError(f"{type(module).__name__} ({', '.join(beyond) or 'mask, heads or direction'})")
     if watcher := _watcher.get():
-        watcher(module)
+        watcher(module, query_1HTD, key_1HTD, value_1HTD)
+
+
+def _rows(module: torch.nn.Module, options: dict[str, Any]) -> Iterator[tuple[slice, slice]]:
+    """Of each row, the queries that are answered, and all of it."""
     for start, end in itertools.pairwise(options["cu_seq_lens_q"].tolist()):
         yield slice(start, start + 1 if getattr(module, _READS_FIRST_QUERIES, False) else end), slice(start, end)
 

@@ -43,6 +43,14 @@ MIXED = ALL_PASSAGES[:30] + [" ".join(_draw.choices(_WORDS, k=k)) for k in (1, 2
 QUERIES = [each.query for each in SETS[:4]]
 
 
+_needs_bf16 = pytest.mark.skipif(
+    not onednn.has_bf16(), reason="this CPU does not compute in bf16, and such models are refused here"
+)
+_needs_int8 = pytest.mark.skipif(
+    not int8.is_available(), reason="this CPU does not compute in int8, and such models are refused here"
+)
+
+
 def load(folder: Path, precision: str = "fp32") -> Reranker:
     return load_encoder(folder, hub.read_config(folder, "model"), "cpu", precision)
 
@@ -98,6 +106,16 @@ def test_the_tests_cross_encoder_has_opinions(cross: Reranker) -> None:
 def test_the_last_layer_is_narrow_where_the_head_reads_first_tokens_alone(cross: Reranker, minilm: Reranker) -> None:
     assert len(narrow_linears(cross)) == 3
     assert narrow_linears(minilm) == []  # a mean of all tokens
+
+
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=_needs_bf16)])
+def test_products_are_fused_with_what_follows(trained_cross_encoder: Path, precision: str) -> None:
+    model: torch.nn.Module = load(trained_cross_encoder, precision)._encoder._model  # type: ignore[attr-defined]  # within
+    linears = [module for module in model.modules() if isinstance(module, onednn.Linear)]
+    num_layers = model.config.num_hidden_layers
+    # The last layer is narrow behind its attention: there are too few rows to be worth it.
+    assert sum(linear.activation == "gelu" for linear in linears) == num_layers - 1
+    assert sum(not linear.is_widened for linear in linears) == num_layers + num_layers - 1
 
 
 @given(data=st.data())
@@ -218,12 +236,25 @@ def test_without_the_kernels_torch_computes(
     assert scores(plain, pairs[::-1]) == found[::-1]
 
 
-def test_passes_hold_each_row_once_and_no_more_than_they_may() -> None:
-    lengths = [300, 5, 200, 600, 10, 512, 1]
-    passes = encoder._passes(lengths, 512)
-    assert sorted(index for indices in passes for index in indices) == list(range(len(lengths)))
-    assert all(len(indices) == 1 or sum(lengths[index] for index in indices) <= 512 for indices in passes)
-    assert len(encoder._passes(lengths, 0)) == len(lengths)
+@pytest.mark.parametrize("num_threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("num_rows", [1, 2, 7, 100])
+def test_passes_hold_each_row_once_and_are_as_long_as_one_another(num_rows: int, num_threads: int) -> None:
+    draw = random.Random(num_rows)
+    lengths = [draw.randint(1, 512) for _ in range(num_rows)]
+    passes = encoder._passes(lengths, 1024, num_threads)
+    assert sorted(index for indices in passes for index in indices) == list(range(num_rows))
+    tokens = [sum(lengths[index] for index in indices) for indices in passes]
+    assert max(tokens) <= sum(lengths) / len(tokens) + max(lengths) <= 1024 + 512 + 1
+    if num_rows == 100:
+        assert len(passes) % num_threads == 0
+        assert max(tokens) < 1.15 * min(tokens)
+        assert min(tokens) > 512
+
+
+def test_passes_are_not_too_short_to_be_worth_a_thread() -> None:
+    assert len(encoder._passes([40] * 10, 1024, 4)) == 1
+    assert len(encoder._passes([40] * 14, 1024, 4)) == 2
+    assert encoder._passes([3, 1, 2], 0, 4) == [[0], [1], [2]]
 
 
 # ---------------------------------------------------------------------------------------------------- quality
@@ -234,14 +265,6 @@ def test_minilm_puts_the_right_passage_first(minilm: Reranker) -> None:
         found = scores(minilm, [Pair(each.query, passage) for passage in each.passages])
         assert each.passages[int(np.argmax(found))] == each.right, each.query
     assert len(SETS) >= 20
-
-
-_needs_bf16 = pytest.mark.skipif(
-    not onednn.has_bf16(), reason="this CPU does not compute in bf16, and such models are refused here"
-)
-_needs_int8 = pytest.mark.skipif(
-    not int8.is_available(), reason="this CPU does not compute in int8, and such models are refused here"
-)
 
 
 @pytest.mark.parametrize(
