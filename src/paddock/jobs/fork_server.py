@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import logging
 import os
 import selectors
 import signal
@@ -26,6 +27,8 @@ from paddock.jobs.forked_process import ForkedProcess
 from paddock.jobs.job import Job
 from paddock.jobs.local import JobProcess
 from paddock.settings import Settings
+
+log = logging.getLogger("paddock.jobs")
 
 _KEPT_SECONDS = 600.0
 _FORK_SECONDS = 5.0
@@ -85,13 +88,18 @@ class ForkServer:
             local.release(process)
 
     def _start(self) -> None:
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._channel.setblocking(False)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
         with theirs:
             channel = theirs.fileno()
             arguments = ["fork-jobs", "--channel", str(channel)]
-            self._process = local.start_process(arguments, self._settings, log_file=None, pass_fds=(channel,))
-        self._is_ready = False
+            try:
+                self._process = local.start_process(arguments, self._settings, log_file=None, pass_fds=(channel,))
+            except OSError:
+                log.exception("The fork server cannot be started; the next job tries it again.")
+                ours.close()
+                return
+        self._channel, self._is_ready = ours, False
 
     def _fork(self, job: Job, log_file: Path) -> ForkedProcess | None:
         """A process for the job, if what forks is there, ready, and answers."""
@@ -99,6 +107,7 @@ class ForkServer:
             return None
         assert self._channel is not None
         if self._process.poll() is not None:
+            log.warning("The fork server is gone (exit code %d); it is started again.", self._process.returncode)
             self.close()
             return None
         if not self._is_ready:

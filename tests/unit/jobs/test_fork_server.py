@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import time
 from collections.abc import Iterator
@@ -74,12 +75,15 @@ def test_forks_follow_one_another_and_tell_how_they_ended(
     assert killed.ending() == "it ended by SIGKILL."
 
 
+@pytest.mark.parametrize("ends_at_once", [True, False])
 def test_a_fork_server_that_cannot_start_is_done_without(
-    job: Job, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    job: Job, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, ends_at_once: bool
 ) -> None:
     start = local.start_process
 
     def start_another(arguments: list[str], *more: Any, **named: Any) -> Any:
+        if arguments[0] == "fork-jobs" and not ends_at_once:
+            raise OSError(errno.EAGAIN, "too many processes")
         return start(["no-such-command"] if arguments[0] == "fork-jobs" else arguments, *more, **named)
 
     monkeypatch.setattr(local, "start_process", start_another)
