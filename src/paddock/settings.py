@@ -188,8 +188,8 @@ class Settings(_Section):
     max_running_jobs_of_kind: dict[str, Annotated[int, Field(ge=0)]] = {}
     """How many of them may be of one kind: `{sft: 1}`. A kind that is not named has no bound of its own."""
     ready_job_process: bool = True
-    """Keep a process, from the first job until ten minutes after the last, that forks those of jobs: they start within a
-    tenth of a second instead of one, and share its 70 MB. On Linux."""
+    """Keep a process, from the end of the first job until ten minutes after the last, that forks those of jobs: they start
+    within a tenth of a second instead of one, and share its 70 MB. On Linux."""
     job_nice: int = Field(default=0, ge=0, le=19)
     """How far jobs stand back when processor time is short, as `nice` counts it."""
     max_job_memory_bytes: int | None = Field(default=None, ge=64 * 1024 * 1024)

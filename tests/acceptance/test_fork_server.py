@@ -28,7 +28,11 @@ def _fork_servers(server: LiveServer) -> list[psutil.Process]:
 
 
 def _ready_fork_server(server: LiveServer) -> psutil.Process:
-    (fork_server,) = _fork_servers(server)
+    deadline = time.monotonic() + 30
+    while not (found := _fork_servers(server)):
+        assert time.monotonic() < deadline, server.log
+        time.sleep(0.05)
+    (fork_server,) = found
     wait_until_it_forks(fork_server.pid)
     return fork_server
 
@@ -143,6 +147,7 @@ def test_its_output_is_the_jobs_log(tmp_path: Path, model_server: ModelServer) -
     }
     with LiveServer(tmp_path, **settings) as server:
         register_sums(server, 1)
+        _evaluate(server)
         _ready_fork_server(server)
         job_id = server.call("POST", _JOBS, candidate("away"))["job_id"]
         assert server.wait_for_job(job_id)["status"] == "failed"
@@ -153,7 +158,7 @@ def test_a_killed_server_takes_it_along(tmp_path: Path, model_server: ModelServe
     with LiveServer(tmp_path, **_settings(model_server)) as server:
         register_sums(server, 1)
         _evaluate(server)
-        (fork_server,) = _fork_servers(server)
+        fork_server = _ready_fork_server(server)
         server.kill()
         psutil.wait_procs([fork_server], timeout=10)
         assert not fork_server.is_running()

@@ -50,7 +50,8 @@ def _is_possible() -> bool:
 
 
 class ForkServer:
-    """Starts the processes of jobs. What forks them is started with the first job and let go some time after the last."""
+    """Starts the processes of jobs. What forks them is started after the first job, or with the second, and let go some time
+    after the last: a job that runs alone has the memory for itself."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -58,7 +59,8 @@ class ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._is_ready = False
-        self._used_at = 0.0
+        self._used_at: float | None = None
+        """When a job ran last, if one has lately."""
 
     def start_job(self, job: Job, settings: Settings, log_file: Path) -> JobProcess:
         """The process of one attempt at a job: a fork or, where none is to be had at once, one started for it."""
@@ -66,19 +68,25 @@ class ForkServer:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         log_file.touch()
         process = JobProcess(job, settings, log_file, self._fork(job, log_file))
-        if self._is_wanted and self._process is None:
+        if self._used_at is not None and self._process is None:
             self._start()
+        self._used_at = time.monotonic()
         return process
 
     def tend(self, *, is_idle: bool) -> None:
-        """Let the process go, if no job has run for long. To be called now and then."""
+        """Start the process, if no job runs, or let it go, if none has for long. To be called now and then."""
+        if self._used_at is None:
+            return
         if not is_idle:
             self._used_at = time.monotonic()
         elif time.monotonic() - self._used_at > _KEPT_SECONDS:
             self.close()
+        elif self._process is None:
+            self._start()
 
     def close(self) -> None:
         """End the process, and with it the jobs that it has forked."""
+        self._used_at = None
         process, self._process = self._process, None
         if process is not None:
             assert self._channel is not None
@@ -88,6 +96,8 @@ class ForkServer:
             local.release(process)
 
     def _start(self) -> None:
+        if not self._is_wanted:
+            return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         with theirs:
@@ -96,8 +106,9 @@ class ForkServer:
             try:
                 self._process = local.start_process(arguments, self._settings, log_file=None, pass_fds=(channel,))
             except OSError:
-                log.exception("The fork server cannot be started; the next job tries it again.")
+                log.exception("The fork server cannot be started; a later job tries it again.")
                 ours.close()
+                self._used_at = None
                 return
         self._channel, self._is_ready = ours, False
 

@@ -41,6 +41,7 @@ def forks(settings: Settings, job: Job, tmp_path: Path) -> Iterator[ForkServer]:
     first = server.start_job(job, settings, tmp_path / "first")
     assert "run-job" in psutil.Process(first.pid).cmdline()
     assert _exit_code(first) == 0
+    server.tend(is_idle=True)
     wait_until_it_forks(_fork_server().pid)
     yield server
     server.close()
@@ -92,6 +93,20 @@ def test_a_fork_server_that_cannot_start_is_done_without(
         process = forks.start_job(job, settings, tmp_path / name)
         assert "run-job" in psutil.Process(process.pid).cmdline()
         assert _exit_code(process) == 0
+        forks.tend(is_idle=True)
+    forks.close()
+
+
+def test_none_is_started_for_a_job_that_runs_alone(job: Job, settings: Settings, tmp_path: Path) -> None:
+    forks = ForkServer(settings)
+    forks.tend(is_idle=True)
+    first = forks.start_job(job, settings, tmp_path / "a")
+    forks.tend(is_idle=False)
+    assert [child.pid for child in psutil.Process().children() if "fork-jobs" in child.cmdline()] == []
+    assert _exit_code(first) == 0
+    # With the next one it is, though there was no pause between them.
+    assert _exit_code(forks.start_job(job, settings, tmp_path / "b")) == 0
+    wait_until_it_forks(_fork_server().pid)
     forks.close()
 
 
