@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -36,10 +38,10 @@ def job(data_dir: DataDir) -> Iterator[Job]:
 
 @pytest.fixture
 def forks(settings: Settings, job: Job, tmp_path: Path) -> Iterator[ForkServer]:
-    """One that is ready. The first job, which it is started with, does not wait for it."""
+    """One that is ready. The first job, which it is started after, did without."""
     server = ForkServer(settings)
     first = server.start_job(job, settings, tmp_path / "first")
-    assert "run-job" in psutil.Process(first.pid).cmdline()
+    assert psutil.Process(first.pid).ppid() == os.getpid()
     assert _exit_code(first) == 0
     server.tend(is_idle=True)
     wait_until_it_forks(_fork_server().pid)
@@ -56,9 +58,21 @@ def _exit_code(process: JobProcess) -> int:
     return code
 
 
-def _fork_server() -> psutil.Process:
-    (found,) = (child for child in psutil.Process().children() if "fork-jobs" in child.cmdline())
+def _fork_servers() -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it has ended
+            if "fork-jobs" in child.cmdline():
+                found.append(child)
     return found
+
+
+def _fork_server() -> psutil.Process:
+    deadline = time.monotonic() + 30
+    while not (found := _fork_servers()):  # it has no command line yet
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found[0]
 
 
 def test_forks_follow_one_another_and_tell_how_they_ended(
@@ -70,7 +84,8 @@ def test_forks_follow_one_another_and_tell_how_they_ended(
     assert [_exit_code(process) for process in processes] == [0, 0]
     for log in logs:
         assert "Attempt 0 of job a is over before it began." in log.read_text()
-    killed = forks.start_job(job, settings, tmp_path / "c")
+    os.mkfifo(tmp_path / "nobody reads")  # it waits there
+    killed = forks.start_job(job, settings, tmp_path / "nobody reads")
     killed.kill()
     assert _exit_code(killed) == -signal.SIGKILL
     assert killed.ending() == "it ended by SIGKILL."
@@ -91,7 +106,7 @@ def test_a_fork_server_that_cannot_start_is_done_without(
     forks = ForkServer(settings)
     for name in "abc":
         process = forks.start_job(job, settings, tmp_path / name)
-        assert "run-job" in psutil.Process(process.pid).cmdline()
+        assert psutil.Process(process.pid).ppid() == os.getpid()
         assert _exit_code(process) == 0
         forks.tend(is_idle=True)
     forks.close()
@@ -102,7 +117,8 @@ def test_none_is_started_for_a_job_that_runs_alone(job: Job, settings: Settings,
     forks.tend(is_idle=True)
     first = forks.start_job(job, settings, tmp_path / "a")
     forks.tend(is_idle=False)
-    assert [child.pid for child in psutil.Process().children() if "fork-jobs" in child.cmdline()] == []
+    time.sleep(0.1)
+    assert _fork_servers() == []
     assert _exit_code(first) == 0
     # With the next one it is, though there was no pause between them.
     assert _exit_code(forks.start_job(job, settings, tmp_path / "b")) == 0
@@ -117,7 +133,7 @@ def test_a_fork_that_comes_too_late_does_nothing(
     stopped = _fork_server()
     stopped.suspend()
     process = forks.start_job(job, settings, tmp_path / "second")
-    assert "run-job" in psutil.Process(process.pid).cmdline()
+    assert psutil.Process(process.pid).ppid() == os.getpid()
     stopped.resume()
     assert _exit_code(process) == 0
     monkeypatch.undo()
