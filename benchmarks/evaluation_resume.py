@@ -30,6 +30,7 @@ import yaml
 from aiohttp import web
 
 _LOT_ROWS = 10_000
+_COMMANDS = ("serve", "run-job", "fork-jobs", "run-engine")
 _JUDGE = {
     "type": "llm_as_judge",
     "judge_model": "judge",
@@ -109,8 +110,9 @@ class Server:
     def _watch(self) -> None:
         while not self._is_over.wait(0.2):
             try:
-                for process in (psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children()):
-                    name = next((word for word in process.cmdline() if word in ("serve", "run-job", "run-engine")), "?")
+                server = psutil.Process(self.process.pid)
+                for process in (server, *server.children(recursive=True)):
+                    name = next((word for word in process.cmdline() if word in _COMMANDS), "?")
                     self.peak_bytes[name] = max(self.peak_bytes[name], process.memory_info().rss)
             except psutil.NoSuchProcess:
                 continue

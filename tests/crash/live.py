@@ -219,7 +219,7 @@ class LiveWorld:
         for pid in mine:
             with contextlib.suppress(psutil.NoSuchProcess):
                 self._wake(psutil.Process(pid))
-                for process in psutil.Process(pid).children():
+                for process in psutil.Process(pid).children(recursive=True):  # jobs are the fork server's
                     self._wake(process)
 
     def _wake(self, process: psutil.Process) -> None:
