@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 
 def processes_of(data_dir: Path) -> list[str]:
     """Command lines of living processes whose environment or files tie them to a data directory, the server's own too:
@@ -16,6 +18,16 @@ def processes_of(data_dir: Path) -> list[str]:
         if process.name.isdecimal() and any(file.startswith(str(data_dir)) for file in _open_files(process)):
             with contextlib.suppress(OSError):  # it ended while we looked
                 found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
+
+
+def fork_servers(pid: int) -> list[psutil.Process]:
+    """The living fork servers among a process's children."""
+    found = []
+    for child in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            if "fork-jobs" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+                found.append(child)
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from pathlib import Path
@@ -13,23 +12,14 @@ import psutil
 from bodies import answer_sums, candidate, lab, register_sums
 from live_server import LiveServer
 from model_server import ModelServer
-from processes import wait_until_it_forks
+from processes import fork_servers, wait_until_it_forks
 
 _JOBS = "/v1alpha/eval/benchmarks/sums-eq/jobs"
 
 
-def _fork_servers(server: LiveServer) -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process(server.pid).children():
-        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
-            if "fork-jobs" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
-                found.append(child)
-    return found
-
-
 def _ready_fork_server(server: LiveServer) -> psutil.Process:
     deadline = time.monotonic() + 30
-    while not (found := _fork_servers(server)):
+    while not (found := fork_servers(server.pid)):
         assert time.monotonic() < deadline, server.log
         time.sleep(0.05)
     (fork_server,) = found
@@ -57,11 +47,11 @@ def _settings(model_server: ModelServer, **more: Any) -> dict[str, Any]:
 def test_jobs_are_forks_of_one_process(tmp_path: Path, model_server: ModelServer) -> None:
     with LiveServer(tmp_path, **_settings(model_server)) as server:
         register_sums(server, 8)
-        assert _fork_servers(server) == []
+        assert fork_servers(server.pid) == []
         jobs = [_evaluate(server)]
         fork_server = _ready_fork_server(server)
         jobs += [_evaluate(server), _evaluate(server)]
-        assert _fork_servers(server) == [fork_server]
+        assert fork_servers(server.pid) == [fork_server]
         assert fork_server.num_threads() == 1
         assert len({_pid(server, job_id) for job_id in jobs} | {fork_server.pid}) == 4
         results = [server.call("GET", f"{_JOBS}/{job_id}/result")["scores"] for job_id in jobs]
@@ -168,4 +158,4 @@ def test_without_it_each_job_has_a_process_started_for_it(tmp_path: Path, model_
     with LiveServer(tmp_path, **_settings(model_server, ready_job_process=False)) as server:
         register_sums(server, 1)
         _evaluate(server)
-        assert _fork_servers(server) == []
+        assert fork_servers(server.pid) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import signal
@@ -22,7 +21,7 @@ from paddock.jobs.store import JobStore
 from paddock.settings import Settings
 from paddock.storage.data_dir import DataDir
 from paddock.storage.database import Database
-from processes import wait_until_it_forks
+from processes import fork_servers, wait_until_it_forks
 
 
 @pytest.fixture
@@ -58,18 +57,9 @@ def _exit_code(process: JobProcess) -> int:
     return code
 
 
-def _fork_servers() -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error):  # it has ended
-            if "fork-jobs" in child.cmdline():
-                found.append(child)
-    return found
-
-
 def _fork_server() -> psutil.Process:
     deadline = time.monotonic() + 30
-    while not (found := _fork_servers()):  # it has no command line yet
+    while not (found := fork_servers(os.getpid())):  # it has no command line yet
         assert time.monotonic() < deadline
         time.sleep(0.01)
     return found[0]
@@ -118,7 +108,7 @@ def test_none_is_started_for_a_job_that_runs_alone(job: Job, settings: Settings,
     first = forks.start_job(job, settings, tmp_path / "a")
     forks.tend(is_idle=False)
     time.sleep(0.1)
-    assert _fork_servers() == []
+    assert fork_servers(os.getpid()) == []
     assert _exit_code(first) == 0
     # With the next one it is, though there was no pause between them.
     assert _exit_code(forks.start_job(job, settings, tmp_path / "b")) == 0
