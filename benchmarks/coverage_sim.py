@@ -176,8 +176,9 @@ def mcnemar_cells(counts: Sequence[int]) -> Iterator[Cell]:
     yield Cell("McNemar mid-p rejects, from 100 discordant pairs, mean", float(np.mean(list(many.values()))))
     for n in (n for n, rate in many.items() if not 0.04 <= rate <= 0.06):
         attainable = attainable_rejections(n)
+        greater = attainable[attainable > many[n] + 1e-9]  # the same rate, summed in another order, is not greater
         yield Cell(f"McNemar mid-p rejects, {n} discordant pairs", many[n])
-        yield Cell("  the next greater rate of any symmetric test there", float(attainable[attainable > many[n]].min()))
+        yield Cell("  the next greater rate of any symmetric test there", float(greater.min()))
 
 
 def mcnemar_of_pairs_cells(designs: Sequence[tuple[int, float]]) -> Iterator[Cell]:
